@@ -1,0 +1,21 @@
+"""The four nouns (priors, targets, predictions, assignment) and the sample that travels at the border."""
+
+from densehead.structures.assignment import IGNORED, NEGATIVE, Assignment, Positives
+from densehead.structures.det_data_sample import DetDataSample
+from densehead.structures.predictions import LevelTensor, Predictions
+from densehead.structures.priors import Grid, Priors
+from densehead.structures.targets import Targets, check_instances
+
+__all__ = [
+    "IGNORED",
+    "NEGATIVE",
+    "Assignment",
+    "DetDataSample",
+    "Grid",
+    "LevelTensor",
+    "Positives",
+    "Predictions",
+    "Priors",
+    "Targets",
+    "check_instances",
+]
