@@ -1,11 +1,13 @@
 """Registries of densehead: children of mmengine's roots under the scope ``densehead``.
 
-Importing :mod:`densehead` fills them. Two things differ from a plain :class:`mmengine.Registry`:
+Importing :mod:`densehead` fills them. Three things differ from a plain :class:`mmengine.Registry`:
 
 - A name that is not registered raises a :class:`KeyError` that says which registry was searched and which
   registered names come nearest.
 - What a densehead module builds (a head its losses, say) is looked up here first, whatever the default scope is, so
   that a densehead head inside another framework's detector gets densehead's losses and assigners.
+- A key that a class does not have, or lacks, raises a :class:`TypeError` that names the class, the key and the nearest
+  keys.
 
 Where ``mmdet`` is not installed, its name is served by these registries too: a config with
 ``default_scope = 'mmdet'`` or with types such as ``'mmdet.FCOSHead'`` runs unchanged. Where it is installed, it keeps
@@ -14,7 +16,6 @@ its own scope.
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import sys
 from typing import Any
@@ -22,11 +23,15 @@ from typing import Any
 from mmengine import registry as roots
 from mmengine.registry import Registry
 
+from densehead.arguments import explain_arguments, near
+
 __all__ = [
     "DATASETS",
     "DATA_SAMPLERS",
     "EVALUATOR",
+    "FUNCTIONS",
     "HOOKS",
+    "INFERENCERS",
     "LOG_PROCESSORS",
     "LOOPS",
     "METRICS",
@@ -37,10 +42,13 @@ __all__ = [
     "OPTIM_WRAPPER_CONSTRUCTORS",
     "PARAM_SCHEDULERS",
     "RUNNERS",
+    "RUNNER_CONSTRUCTORS",
+    "STRATEGIES",
     "TASK_UTILS",
     "TRANSFORMS",
     "VISBACKENDS",
     "VISUALIZERS",
+    "WEIGHT_INITIALIZERS",
     "DenseheadRegistry",
 ]
 
@@ -78,7 +86,13 @@ class DenseheadRegistry(Registry):
                 self.import_from_location()
                 if kind in self._module_dict:
                     cfg = dict(cfg, _scope_=SCOPE)
-        return super().build(cfg, *args, **kwargs)
+        try:
+            return super().build(cfg, *args, **kwargs)
+        except TypeError as error:
+            text = explain_arguments(error, cfg)
+            if text is None:
+                raise
+            raise TypeError(text) from error
 
     def _unknown(self, key: str) -> str:
         """Say which registry was searched for ``key`` and which of its names come nearest."""
@@ -88,11 +102,8 @@ class DenseheadRegistry(Registry):
         while registry is not None:
             known.update(dict.fromkeys(registry._module_dict))
             registry = registry.parent
-        lowered = {candidate.lower(): candidate for candidate in known}
-        near = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.6)]
-        hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
         return (
-            f"{key!r} is not in the {self.scope}::{self.name} registry (its parents searched too).{hint} "
+            f"{key!r} is not in the {self.scope}::{self.name} registry (its parents searched too).{near(name, known)} "
             "A class of your own must be imported before it is built: custom_imports = dict(imports=['your.module'])."
         )
 
@@ -111,12 +122,17 @@ EVALUATOR = _child(roots.EVALUATOR, "densehead.evaluation")
 HOOKS = _child(roots.HOOKS, "densehead.engine")
 LOOPS = _child(roots.LOOPS, "densehead.engine")
 RUNNERS = _child(roots.RUNNERS, "densehead.engine")
+RUNNER_CONSTRUCTORS = _child(roots.RUNNER_CONSTRUCTORS, "densehead.engine")
+STRATEGIES = _child(roots.STRATEGIES, "densehead.engine")
 OPTIMIZERS = _child(roots.OPTIMIZERS, "densehead.engine")
 OPTIM_WRAPPERS = _child(roots.OPTIM_WRAPPERS, "densehead.engine")
 OPTIM_WRAPPER_CONSTRUCTORS = _child(roots.OPTIM_WRAPPER_CONSTRUCTORS, "densehead.engine")
 PARAM_SCHEDULERS = _child(roots.PARAM_SCHEDULERS, "densehead.engine")
 LOG_PROCESSORS = _child(roots.LOG_PROCESSORS, "densehead.engine")
 MODEL_WRAPPERS = _child(roots.MODEL_WRAPPERS, "densehead.models")
+WEIGHT_INITIALIZERS = _child(roots.WEIGHT_INITIALIZERS, "densehead.models")
+FUNCTIONS = _child(roots.FUNCTIONS, "densehead.datasets")
+INFERENCERS = _child(roots.INFERENCERS, "densehead.apis")
 VISUALIZERS = _child(roots.VISUALIZERS, "densehead.visualization")
 VISBACKENDS = _child(roots.VISBACKENDS, "densehead.visualization")
 
@@ -127,7 +143,7 @@ def _serve_mmdet_scope() -> None:
     mmengine imports ``<scope>.registry`` before it looks a scope up; the entry in ``sys.modules`` answers that import
     and no other (``import mmdet`` still fails, as it should).
     """
-    if importlib.util.find_spec("mmdet") is not None or "mmdet.registry" in sys.modules:
+    if "mmdet" in sys.modules or "mmdet.registry" in sys.modules or importlib.util.find_spec("mmdet") is not None:
         return
     for registry in list(globals().values()):
         if isinstance(registry, DenseheadRegistry) and registry.scope == SCOPE:

@@ -14,6 +14,13 @@ REQUIRED = {
 }
 
 
+# mmcv requires the OpenCV with windows, which needs libraries that servers and containers often lack
+HEADLESS = (
+    "OpenCV wants the system's libGL: pip install --force-reinstall --no-deps opencv-python-headless "
+    "(or apt-get install libgl1 libglib2.0-0)"
+)
+
+
 def parse_version(text: str) -> tuple[int, ...]:
     """Return the leading numbers of a version as a tuple: ``'2.1.0rc1'`` is ``(2, 1, 0)``."""
     match = re.match(r"\d+(?:\.\d+)*", text)
@@ -34,7 +41,13 @@ def check_dependencies() -> None:
         except ModuleNotFoundError as error:
             if error.name != name:
                 raise
-            raise ImportError(f"densehead needs the package {name!r} (>= {oldest}), which is not here: {line}") from None
+            raise ImportError(
+                f"densehead needs the package {name!r} (>= {oldest}), which is not here: {line}"
+            ) from None
+        except ImportError as error:
+            if "libGL" not in str(error):
+                raise
+            raise ImportError(f"{error}. {HEADLESS}") from error
         if parse_version(module.__version__) < parse_version(oldest):
             raise ImportError(
                 f"densehead needs {name!r} >= {oldest}, but found {module.__version__} ({module.__file__}): {line}"
