@@ -1,0 +1,154 @@
+"""Classification losses of score maps as they lie: no transposition, and little memory besides the gradient.
+
+A head's logits are ``(B, A, C, S)``: base prior ``a = p % A`` at place ``s = p // A`` is prior ``p``. All but a few of
+them answer for background, so a loss is the sum over *all* of the loss of a background, which needs no order, and
+a correction at the positives, which are gathered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from densehead.models.losses.base import Loss
+
+# Elements that are worked on at a time: a few buffers of them fit a core's second-level cache; a GPU wants more.
+CHUNK = {"cpu": 1 << 17, "cuda": 1 << 22}
+
+
+@dataclass(frozen=True)
+class MapTargets:
+    """What the logits of a batch should say.
+
+    Attributes:
+        image: (N,) image of each positive.
+        prior: (N,) its prior; an image's prior is positive once at most.
+        label: (N,) its class.
+        weight: (B, P) weight of each prior's row of logits; None where all weigh 1.
+    """
+
+    image: Tensor
+    prior: Tensor
+    label: Tensor
+    weight: Tensor | None = None
+
+    @classmethod
+    def of(cls, shape, image, prior, label, weight: Tensor | None, pos_weight: float | None) -> MapTargets:
+        """Take ``pos_weight``, which replaces the weight of the positives, into ``weight``; shape is (B, A, C, S)."""
+        if pos_weight is not None:
+            batch, base, _, places = shape
+            weight = torch.ones(batch, base * places, device=image.device) if weight is None else weight.clone()
+            weight[image, prior] = pos_weight
+        return cls(image, prior, label, weight)
+
+    def places(self, num_base: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the index (image, base prior, class, place) of the positives in the logits."""
+        return self.image, self.prior % num_base, self.label, self.prior // num_base
+
+    def weight_of_positives(self) -> Tensor | float:
+        return 1.0 if self.weight is None else self.weight[self.image, self.prior]
+
+    def weight_like(self, logits: Tensor) -> Tensor | None:
+        """Return the weights as a view of the shape of the logits."""
+        if self.weight is None:
+            return None
+        batch, base, _, places = logits.shape
+        return self.weight.view(batch, places, base).permute(0, 2, 1)[:, :, None].expand(logits.shape)
+
+
+class ClassificationLoss(Loss):
+    """Base of the losses that classify priors; they also read score maps as they lie."""
+
+    def forward_maps(
+        self,
+        logits: Tensor,
+        pos_image: Tensor,
+        pos_prior: Tensor,
+        pos_label: Tensor,
+        *,
+        weight: Tensor | None = None,
+        pos_weight: float | None = None,
+        avg_factor: float | Tensor | None = None,
+    ) -> Tensor:
+        """Return what ``forward`` returns for the priors in order, with the background for all but the positives.
+
+        Args:
+            logits: (B, A, C, S) in whatever memory order; see the head of this module.
+            pos_image: (N,) image of each positive.
+            pos_prior: (N,) its prior, ``place * A + base prior``.
+            pos_label: (N,) its class.
+            weight: (B, A * S) weight of each prior, 0 where it is ignored; None: 1 for all.
+            pos_weight: weight of the positives, in place of theirs in ``weight``; None keeps that.
+            avg_factor: what the sum is divided by.
+
+        Returns:
+            A scalar.
+        """
+        targets = MapTargets.of(logits.shape, pos_image, pos_prior, pos_label, weight, pos_weight)
+        return flat_loss(self, logits, targets, avg_factor)
+
+
+def classification_loss(
+    loss_cls: nn.Module,
+    logits: Tensor,
+    pos_image: Tensor,
+    pos_prior: Tensor,
+    pos_label: Tensor,
+    *,
+    weight: Tensor | None = None,
+    pos_weight: float | None = None,
+    avg_factor: float | Tensor | None = None,
+) -> Tensor:
+    """Return the loss of score maps by any loss module; arguments as of :meth:`ClassificationLoss.forward_maps`.
+
+    A module that cannot read maps (another framework's) gets them flattened, with mmdetection's arguments.
+    """
+    if isinstance(loss_cls, ClassificationLoss):
+        options = {"weight": weight, "pos_weight": pos_weight, "avg_factor": avg_factor}
+        return loss_cls.forward_maps(logits, pos_image, pos_prior, pos_label, **options)
+    targets = MapTargets.of(logits.shape, pos_image, pos_prior, pos_label, weight, pos_weight)
+    return flat_loss(loss_cls, logits, targets, avg_factor)
+
+
+def flat_loss(loss_cls: nn.Module, logits: Tensor, targets: MapTargets, avg_factor: float | Tensor | None) -> Tensor:
+    """Flatten maps (B, A, C, S) to (B * P, C), in the order of the priors, and apply a loss module to them.
+
+    Background is class ``C``, or, where the loss is a softmax over channels of which one is the background, the last.
+    """
+    batch, base, channels, places = logits.shape
+    background = channels if getattr(loss_cls, "use_sigmoid", True) else channels - 1
+    labels = torch.full((batch, places * base), background, dtype=torch.long, device=logits.device)
+    labels[targets.image, targets.prior] = targets.label
+    rows = logits.permute(0, 3, 1, 2).reshape(-1, channels)
+    weight = None if targets.weight is None else targets.weight.flatten()
+    return loss_cls(rows, labels.flatten(), weight, avg_factor=avg_factor)
+
+
+def in_memory_order(*tensors: Tensor | None) -> list[Tensor | None]:
+    """Return views of tensors of one shape whose axes stand as those of the first lie in its memory.
+
+    Where that leaves nothing but one run of memory, the views are flat.
+    """
+    first = tensors[0]
+    order = sorted(range(first.ndim), key=lambda axis: first.stride(axis), reverse=True)
+    views = [None if tensor is None else tensor.permute(order) for tensor in tensors]
+    if all(view is None or view.is_contiguous() for view in views):
+        views = [None if view is None else view.view(-1) for view in views]
+    return views
+
+
+def chunks(size: int, *tensors: Tensor | None) -> Iterator[list[Tensor | None]]:
+    """Cut tensors of one shape into pieces of at most ``size`` elements, first axis first."""
+    first = tensors[0]
+    if first.numel() <= size:
+        yield list(tensors)
+        return
+    axis = next(axis for axis in range(first.ndim) if first.shape[axis] > 1)
+    step = max(size * first.shape[axis] // first.numel(), 1)
+    count = -(-first.shape[axis] // step)
+    pieces = [[None] * count if tensor is None else tensor.split(step, axis) for tensor in tensors]
+    for some in zip(*pieces, strict=True):
+        yield from chunks(size, *some)

@@ -1,0 +1,110 @@
+"""Losses that learn the quality of a box with its class, or the distribution of its sides."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from densehead.models.losses import functional
+from densehead.models.losses.base import Loss, in_float32
+from densehead.registry import MODELS
+
+
+def _need_sigmoid(module: Loss, use_sigmoid: bool) -> None:
+    if not use_sigmoid:
+        raise ValueError(f"{type(module).__name__} has use_sigmoid=True only")
+
+
+@MODELS.register_module()
+class QualityFocalLoss(Loss):
+    """Focal loss of soft targets, one value a row: :func:`functional.quality_focal_loss`.
+
+    Args:
+        use_sigmoid: must be True.
+        beta: focusing exponent.
+        reduction: ``'none'``, ``'mean'`` or ``'sum'``.
+        loss_weight: factor of the result.
+        activated: whether predictions have been through the sigmoid.
+
+    Raises:
+        ValueError: ``use_sigmoid=False``.
+    """
+
+    def __init__(
+        self,
+        use_sigmoid: bool = True,
+        beta: float = 2.0,
+        reduction: str = "mean",
+        loss_weight: float = 1.0,
+        activated: bool = False,
+    ) -> None:
+        super().__init__(reduction, loss_weight)
+        _need_sigmoid(self, use_sigmoid)
+        self.use_sigmoid = use_sigmoid
+        self.beta = beta
+        self.activated = activated
+
+    def forward(self, pred: Tensor, target: Tensor | tuple[Tensor, Tensor], *args, **kwargs) -> Tensor:
+        """Return the loss of (N, C); see :meth:`Loss.forward`.
+
+        Args:
+            pred: (N, C).
+            target: (N, C) qualities; or labels (N,), of which those outside [0, C) are background, and qualities (N,).
+            *args: of :meth:`Loss.forward`.
+            **kwargs: of :meth:`Loss.forward`.
+        """
+        if not isinstance(target, Tensor):
+            label, quality = target
+            is_true = label[:, None] == torch.arange(pred.shape[1], device=pred.device)
+            target = is_true * in_float32(quality)[:, None]
+        return super().forward(pred, target, *args, **kwargs)
+
+    def per_element(self, pred: Tensor, target: Tensor) -> Tensor:
+        target = target.to(pred.dtype)
+        return functional.quality_focal_loss(pred, target, self.beta, self.activated).sum(1)
+
+
+@MODELS.register_module()
+class VarifocalLoss(Loss):
+    """Focal loss of negatives, cross entropy of qualities at positives: :func:`functional.varifocal_loss`.
+
+    Args:
+        use_sigmoid: must be True.
+        alpha: weight of the negatives.
+        gamma: focusing exponent of the negatives.
+        iou_weighted: whether positives weigh by their quality.
+        reduction: ``'none'``, ``'mean'`` or ``'sum'``.
+        loss_weight: factor of the result.
+
+    Raises:
+        ValueError: ``use_sigmoid=False``, or a negative ``alpha``.
+    """
+
+    def __init__(
+        self,
+        use_sigmoid: bool = True,
+        alpha: float = 0.75,
+        gamma: float = 2.0,
+        iou_weighted: bool = True,
+        reduction: str = "mean",
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__(reduction, loss_weight)
+        _need_sigmoid(self, use_sigmoid)
+        if alpha < 0:
+            raise ValueError(f"alpha of VarifocalLoss must not be negative, but got {alpha}")
+        self.use_sigmoid = use_sigmoid
+        self.alpha = alpha
+        self.gamma = gamma
+        self.iou_weighted = iou_weighted
+
+    def per_element(self, pred: Tensor, target: Tensor) -> Tensor:
+        return functional.varifocal_loss(pred, target.to(pred.dtype), self.alpha, self.gamma, self.iou_weighted)
+
+
+@MODELS.register_module()
+class DistributionFocalLoss(Loss):
+    """Cross entropy of the two bins around a distance: :func:`functional.distribution_focal_loss`."""
+
+    def per_element(self, pred: Tensor, target: Tensor) -> Tensor:
+        return functional.distribution_focal_loss(pred, target)
