@@ -59,15 +59,14 @@ def _load_pretrained(module: nn.Module, cfg: ConfigDict, key: str) -> None:
     checkpoint = cfg["checkpoint"]
     path = resolve(checkpoint, key=key)
     weights = read_weights(path, prefix=cfg.get("prefix"), key=key)
-    own = module.state_dict()
-    fitting = [name for name, value in own.items() if name in weights and weights[name].shape == value.shape]
-    wanted = [name for name in own if not name.endswith("num_batches_tracked")]
+    wanted = {name: value for name, value in module.state_dict().items() if not name.endswith("num_batches_tracked")}
+    fitting = [name for name, value in wanted.items() if name in weights and weights[name].shape == value.shape]
     if len(fitting) < len(wanted) / 2:
         raise ValueError(
             f"{key}: {checkpoint!r} is a checkpoint of another architecture: it holds {len(fitting)} of the "
             f"{len(wanted)} tensors of this {type(module).__name__} under the same name with the same shape. It begins "
-            f"with {', '.join(list(weights)[:3])}; expected {', '.join(wanted[:3])}. Is it the checkpoint of a whole "
-            "detector (set prefix='backbone'), or of another depth or width?"
+            f"with {', '.join(list(weights)[:3])}; expected {', '.join(list(wanted)[:3])}. Is it the checkpoint of a "
+            "whole detector (set prefix='backbone'), or of another depth or width?"
         )
     print_log(f"{key}: weights from {checkpoint} ({path})", logger="current")
     # a classifier's last layer is never part of a backbone: nothing to warn of
@@ -167,7 +166,7 @@ def read_weights(path: str | Path, *, prefix: str | None = None, key: str = "che
     try:
         with _known_globals():
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"{key}: {path} cannot be read as weights ({reason}). If it is damaged, fetch it again. If it comes from "
