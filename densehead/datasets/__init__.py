@@ -1,0 +1,23 @@
+"""Data sets, their transforms and batch samplers."""
+
+from densehead.datasets import transforms
+from densehead.datasets.base_det_dataset import BaseDetDataset
+from densehead.datasets.coco import CocoDataset
+from densehead.datasets.digits import DigitsDataset
+from densehead.datasets.samplers import AspectRatioBatchSampler
+from densehead.datasets.voc import VOCDataset
+from densehead.datasets.wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
+from densehead.datasets.xml_style import XMLDataset
+
+__all__ = [
+    "AspectRatioBatchSampler",
+    "BaseDetDataset",
+    "ClassBalancedDataset",
+    "CocoDataset",
+    "ConcatDataset",
+    "DigitsDataset",
+    "RepeatDataset",
+    "VOCDataset",
+    "XMLDataset",
+    "transforms",
+]

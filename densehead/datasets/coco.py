@@ -1,0 +1,122 @@
+"""COCO annotation files: COCO itself and whatever is written in its format."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+
+import numpy as np
+
+from densehead.datasets import validate
+from densehead.datasets.base_det_dataset import BaseDetDataset
+from densehead.datasets.coco_file import annotation_columns, read_coco
+from densehead.datasets.palette import distinct_colors
+from densehead.registry import DATASETS
+
+# fmt: off
+COCO_CLASSES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
+    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
+    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
+    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
+    "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
+    "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)
+# fmt: on
+
+
+@DATASETS.register_module()
+class CocoDataset(BaseDetDataset):
+    """Images with boxes from a COCO annotation file (https://cocodataset.org/#format-data).
+
+    Label ``i`` is ``metainfo['classes'][i]``, whatever the order of the file's categories. (mmdetection numbers the
+    classes in the file's order; where the two differ this is logged.) Crowds get ``ignore_flag`` 1; annotations marked
+    ``ignore`` and those with an ``area`` of 0 are left out.
+
+    Attributes:
+        cat_ids: the file's ids of the classes it has, in the order of ``classes``.
+        cat2label: category id -> label.
+        cat_img_map: category id -> ids of the images that show it.
+
+    Args:
+        data_prefix: ``img``, the folder of the images, relative to ``data_root``.
+        metainfo, filter_cfg, ...: see :class:`BaseDetDataset`.
+    """
+
+    METAINFO = {"classes": COCO_CLASSES, "palette": distinct_colors(len(COCO_CLASSES))}
+
+    def load_data_list(self) -> list[dict]:
+        """Read ``ann_file``; return the data info of each image, in the file's order."""
+        content = read_coco(self.ann_file, self.backend_args, need_annotations=not self.test_mode)
+        columns = annotation_columns(content["annotations"], self.ann_file)
+        self._read_categories(content["categories"], columns["category_id"])
+        image_folder = self.data_prefix.get("img", self.data_prefix.get("img_path", ""))
+        infos = [
+            {
+                "img_path": os.path.join(image_folder, image["file_name"]),
+                "img_id": image["id"],
+                "seg_map_path": None,
+                "height": image["height"],
+                "width": image["width"],
+            }
+            for image in content["images"]
+        ]
+        for info, instances in zip(infos, self._parse(columns, infos), strict=True):
+            info["instances"] = instances
+        return infos
+
+    def _read_categories(self, categories: list[dict], category_ids: list) -> None:
+        """Match the file's categories with ``classes``."""
+        count_of = Counter(category_ids)
+        classes = self._metainfo["classes"]
+        known = {category["id"] for category in categories}
+        if unknown := {one: count for one, count in count_of.items() if one not in known}:
+            validate.warn(
+                f"{self.ann_file}: {sum(unknown.values())} annotations have a category_id that 'categories' does not "
+                f"list, {validate.listed(unknown, 10)}; they are left out."
+            )
+        counts = {category["name"]: count_of[category["id"]] for category in categories}
+        validate.match_classes(classes, counts, self.ann_file)
+        id_of = {category["name"]: category["id"] for category in categories}
+        self.cat_ids = [id_of[name] for name in classes if name in id_of]
+        self.cat2label = {id_of[name]: label for label, name in enumerate(classes) if name in id_of}
+        in_file = [name for name in counts if name in classes]
+        if in_file != [name for name in classes if name in counts]:
+            validate.inform(
+                f"{self.ann_file}: labels follow the order of metainfo['classes'], {validate.listed(classes)}. "
+                f"The file's order is another, {validate.listed(in_file)}; mmdetection would number by that."
+            )
+
+    def _parse(self, columns: dict, infos: list[dict]) -> list[list[dict]]:
+        """Return the instances of each image."""
+        index_of = {info["img_id"]: index for index, info in enumerate(infos)}
+        image_index = np.array([index_of.get(one, -1) for one in columns["image_id"]], dtype=np.int64)
+        self._report_strays(columns, image_index, infos)
+        labels = np.array([self.cat2label.get(one, -1) for one in columns["category_id"]], dtype=np.int64)
+        self.cat_img_map = defaultdict(list)
+        for image_id, category_id in dict.fromkeys(zip(columns["image_id"], columns["category_id"], strict=True)):
+            if image_id in index_of:
+                self.cat_img_map[category_id].append(image_id)
+        wanted = (labels >= 0) & (image_index >= 0) & ~columns["ignore"]
+        boxes = columns["bbox"][wanted]
+        with np.errstate(invalid="ignore", over="ignore"):
+            boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+        crowd, areas = columns["iscrowd"][wanted], columns["area"][wanted]
+        return self._instances(boxes, labels[wanted], crowd, image_index[wanted], infos, areas)
+
+    def _report_strays(self, columns: dict, image_index: np.ndarray, infos: list[dict]) -> None:
+        """Say how many annotations point to no image of the file; refuse a file in which all do."""
+        stray = np.flatnonzero(image_index < 0)
+        if not len(stray):
+            return
+        first = columns["image_id"][stray[0]]
+        told = f"{len(stray)} of {len(image_index)} annotations have an image_id that 'images' does not list"
+        if len(stray) == len(image_index):
+            known = infos[0]["img_id"] if infos else None
+            raise ValueError(
+                f"{self.ann_file}: all {told}: the first has {first!r} ({type(first).__name__}), an image's id is "
+                f"{known!r} ({type(known).__name__}). The ids must be equal, of the same type"
+            )
+        validate.warn(f"{self.ann_file}: {told}, the first {first!r}; they are left out.")
