@@ -129,7 +129,7 @@ def test_deformable_convolution_without_offsets_is_the_plain_one():
     net = ResNet(50, base_channels=8, dcn=dcn, stage_with_dcn=(False, True, True, True)).eval()
     assert dcn == dict(DCN, fallback_on_stride=False)
     offsets = [name for name, _ in shapes(net) if "conv_offset" in name]
-    assert len(offsets) == 4 + 6 + 3 and offsets[0] == "layer2.0.conv2.conv_offset.weight"  # noqa: PT018
+    assert len(offsets) == 2 * (4 + 6 + 3) and offsets[0] == "layer2.0.conv2.conv_offset.weight"  # noqa: PT018
     left_out = net.load_state_dict(plain.state_dict(), strict=False)
     assert left_out.missing_keys == offsets
     images = torch.rand(1, 3, 64, 64)
@@ -139,9 +139,8 @@ def test_deformable_convolution_without_offsets_is_the_plain_one():
 
 
 def test_deformable_convolution_falls_back_where_there_is_a_stride():
-    net = ResNet(
-        50, base_channels=8, dcn=dict(DCN, fallback_on_stride=True), stage_with_dcn=(False, True, False, False)
-    )
+    dcn = dict(dcn=dict(DCN, fallback_on_stride=True), stage_with_dcn=(False, True, False, False))
+    net = ResNet(50, base_channels=8, **dcn)
     assert type(net.layer2[0].conv2) is nn.Conv2d
     assert all(hasattr(block.conv2, "conv_offset") for block in net.layer2[1:])
     caffe = ResNet(50, base_channels=8, style="caffe", **dcn)
