@@ -122,7 +122,8 @@ class DetDataPreprocessor(ImgDataPreprocessor):
     def _batch(self, images: Sequence[Tensor] | Tensor) -> Tensor:
         """Write each image into its place of the one buffer and normalise it there."""
         height, width = self._padded(max(i.shape[1] for i in images), max(i.shape[2] for i in images))
-        batch = torch.empty(len(images), images[0].shape[0], height, width, device=images[0].device)
+        size = (len(images), images[0].shape[0], height, width)
+        batch = torch.empty(size, dtype=torch.float32, device=images[0].device)
         for place, image in zip(batch, images, strict=True):
             height, width = image.shape[1:]
             content = place[:, :height, :width]
