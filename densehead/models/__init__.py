@@ -1,16 +1,33 @@
+"""Models: detectors and what they are made of."""
+
+from densehead.models.assigners import ATSSAssigner, FCOSAssigner, MaxIoUAssigner
 from densehead.models.backbones import ResNet
+from densehead.models.coders import DeltaXYWHBBoxCoder, DistancePointBBoxCoder
 from densehead.models.data_preprocessor import BatchFixedSizePad, BatchSyncRandomResize, DetDataPreprocessor
 from densehead.models.detectors import ATSS, FCOS, BaseDetector, SingleStageDetector
+from densehead.models.heads import AnchorFreeHead, ATSSHead, DenseHead, FCOSHead
 from densehead.models.necks import FPN
+from densehead.models.priors import AnchorGenerator, MlvlPointGenerator
 
 __all__ = [
     "ATSS",
     "FCOS",
     "FPN",
+    "ATSSAssigner",
+    "ATSSHead",
+    "AnchorFreeHead",
+    "AnchorGenerator",
     "BaseDetector",
     "BatchFixedSizePad",
     "BatchSyncRandomResize",
+    "DeltaXYWHBBoxCoder",
+    "DenseHead",
     "DetDataPreprocessor",
+    "DistancePointBBoxCoder",
+    "FCOSAssigner",
+    "FCOSHead",
+    "MaxIoUAssigner",
+    "MlvlPointGenerator",
     "ResNet",
     "SingleStageDetector",
-]
+,]

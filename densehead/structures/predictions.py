@@ -33,7 +33,7 @@ class LevelTensor:
 
     @cached_property
     def joined(self) -> Tensor:
-        """(B, A, c, S): the levels one after the other; ``S`` places. A view into channels-last memory where the maps are."""
+        """(B, A, c, S): the levels one after the other, ``S`` places; channels-last memory where the maps have it."""
         batch = self.maps[0].shape[0]
         if all(_is_channels_last(level) for level in self.maps):
             rows = torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in self.maps], 1)

@@ -100,3 +100,22 @@ class Priors:
         level_index = level.repeat_interleave(torch.tensor(counts, device=boxes.device), output_size=boxes.shape[0])
         points = (boxes[:, :2] + boxes[:, 2:]) / 2
         return cls(points, boxes, (boxes[:, 2:] - boxes[:, :2]).amax(-1), level_index, counts)
+
+    @classmethod
+    def from_points(
+        cls, points: Tensor, strides: Tensor, num_level_priors: list[int] | tuple[int, ...] | None = None
+    ) -> Priors:
+        """Wrap points (P, 2) with strides (P,) that need not fill a grid.
+
+        Args:
+            points: x, y in pixels.
+            strides: pixels.
+            num_level_priors: priors of each level; a level for each different stride if None.
+        """
+        boxes = points.repeat(1, 2)
+        if num_level_priors is None:
+            values, level_index = strides.unique(return_inverse=True)
+            counts = tuple(level_index.bincount(minlength=len(values)).tolist())
+        else:
+            counts, level_index = tuple(num_level_priors), cls.from_boxes(boxes, num_level_priors).level_index
+        return cls(points, boxes, strides, level_index, counts)

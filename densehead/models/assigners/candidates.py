@@ -1,0 +1,184 @@
+"""Candidates in closed form: the priors that a ground truth can want at all, found from the grids' geometry.
+
+Every function works for all images, ground truths and grids at once and returns index tensors whose size grows with
+the number of candidates, never with ground truths times priors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from densehead.structures import Priors
+
+# (candidate pairs of a chunk) * (a dozen live numbers each, 4 to 8 bytes) stays below 64 MB
+MAX_PAIRS = 1 << 19
+SLACK = 1e-3  # of a cell, by which windows are widened
+
+
+@dataclass(frozen=True)
+class GridTensors:
+    """The numbers of ``T`` grids as tensors, to compute with all grids at once; y before x in the last axis."""
+
+    origin: Tensor  # (T, 2)
+    stride: Tensor  # (T, 2)
+    extent: Tensor  # (T, 2) size of the prior box
+    first: Tensor  # (B or 1, T, 2) first row and column that count
+    stop: Tensor  # (B or 1, T, 2) last + 1
+    start: Tensor  # (T,)
+    step: Tensor  # (T,)
+    width: Tensor  # (T,)
+    level: Tensor  # (T,)
+
+    @classmethod
+    def of(cls, priors: Priors) -> GridTensors:
+        """Collect the grids of ``priors`` on its device."""
+        device, grids = priors.points.device, priors.grids
+
+        def tensor(rows, dtype=torch.float32):
+            return torch.tensor(rows, dtype=dtype, device=device)
+
+        if priors.valid_ranges is None:
+            limits = tensor([[0, 0, grid.height, grid.width] for grid in grids], torch.long)[None]
+        else:
+            limits = priors.valid_ranges
+        return cls(
+            origin=tensor([[grid.y0, grid.x0] for grid in grids]),
+            stride=tensor([[grid.stride_y, grid.stride_x] for grid in grids]),
+            extent=tensor([[grid.box_height, grid.box_width] for grid in grids]),
+            first=limits[..., :2],
+            stop=limits[..., 2:],
+            start=tensor([grid.start for grid in grids], torch.long),
+            step=tensor([grid.step for grid in grids], torch.long),
+            width=tensor([grid.width for grid in grids], torch.long),
+            level=tensor([grid.level for grid in grids], torch.long),
+        )
+
+    def prior_index(self, row: Tensor, column: Tensor, grid: Tensor | None = None) -> Tensor:
+        """Return the index among all priors of cells of grids; the last axis but one is the grid without ``grid``."""
+        start, width, step = (
+            (values[:, None] if grid is None else values[grid]) for values in (self.start, self.width, self.step)
+        )
+        return start + (row * width + column) * step
+
+
+def nearest(priors: Priors, centres: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Find the ``count`` priors of each level whose centres lie nearest to given points.
+
+    Columns and rows of a grid are ranked apart. A cell of the a-th nearest column and the b-th nearest row has
+    ``a * b - 1`` cells at least as near, so only cells with ``a * b <= count`` can be among the nearest: 23 for the 9
+    that ATSS takes, whatever the grid's size and wherever the point lies. Ties go to the lowest prior index.
+
+    Args:
+        priors: on grids.
+        centres: (B, G, 2) x, y in pixels.
+        count: ``K``.
+
+    Returns:
+        index (B, G, L, K) of the priors, and (B, G, L, K) bool, False where a level has fewer priors than that.
+    """
+    grids = GridTensors.of(priors)
+    centres = centres.flip(-1)[:, :, None]  # (B, G, 1, 2): y, x
+    window = torch.arange(count + 3, device=centres.device)
+    begin = ((centres - grids.origin) / grids.stride - count / 2).floor().long() - 1  # (B, G, T, 2)
+    first, stop = grids.first[:, None], grids.stop[:, None]
+    begin = begin.clamp(max=stop - len(window)).maximum(first)
+    cell = begin[..., None] + window  # (B, G, T, 2, window)
+    distance = (grids.origin[..., None] + cell * grids.stride[..., None] - centres[..., None]).abs()
+    distance = distance.masked_fill(cell >= stop[..., None], torch.inf)
+    distance, order = distance.sort(dim=-1, stable=True)
+    cell = cell.gather(-1, order)
+    ranks = [(a, b) for a in range(count) for b in range(count // (a + 1))]
+    ranks = torch.tensor(ranks, device=centres.device).T  # of row and column
+    square = distance[..., 0, ranks[0]] ** 2 + distance[..., 1, ranks[1]] ** 2  # (B, G, T, pairs)
+    index = grids.prior_index(cell[..., 0, ranks[0]], cell[..., 1, ranks[1]])
+    # the distance in the upper half and the index in the lower: one order that sends ties to the lowest index
+    key = torch.where(square.isinf(), torch.iinfo(torch.long).max, pack(square.sqrt(), index))
+    key = key.unflatten(2, (priors.num_levels, -1)).flatten(3)  # grids of a level beside each other
+    key = key.topk(min(count, key.shape[-1]), dim=-1, largest=False).values
+    is_real = key < torch.iinfo(torch.long).max
+    return unpack(key)[1].where(is_real, 0), is_real
+
+
+def windows(
+    priors: Priors, lower: Tensor, upper: Tensor, sizes: Sequence[tuple[int, int]]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Enumerate the cells of each grid whose centres lie in intervals around each ground truth.
+
+    The intervals are widened by a thousandth of a cell, so that rounding loses none: the caller's rule decides.
+
+    Args:
+        priors: on ``T`` grids.
+        lower, upper: (B, G, T, 2) y, x of the interval's ends, pixels; empty where ``upper < lower``.
+        sizes: rows and columns that the interval of each grid can hold at the most, see :func:`window_size`.
+
+    Returns:
+        index (B, G, M) of the priors; (B, G, M) bool, False where the place holds no cell; and (M,) the grid of each
+        place. ``M`` is the sum of the sizes' products.
+    """
+    grids = GridTensors.of(priors)
+    device = lower.device
+    places = [
+        torch.cartesian_prod(torch.tensor([number]), torch.arange(rows), torch.arange(columns))
+        for number, (rows, columns) in enumerate(sizes)
+    ]
+    grid, row, column = torch.cat(places).to(device).unbind(1)  # (M,) each
+    first, stop = grids.first[:, None], grids.stop[:, None]
+    begin = ((lower - grids.origin) / grids.stride - SLACK).clamp(-1e9, 1e9).ceil().long().maximum(first)
+    end = ((upper - grids.origin) / grids.stride + SLACK).clamp(-1e9, 1e9).floor().long().minimum(stop - 1)
+    row = begin[..., 0][..., grid] + row
+    column = begin[..., 1][..., grid] + column
+    inside = (row <= end[..., 0][..., grid]) & (column <= end[..., 1][..., grid])
+    index = grids.prior_index(row, column, grid)
+    return index.where(inside, 0), inside, grid
+
+
+def window_size(length: float, stride: float, cells: int) -> int:
+    """Return how many of a grid's ``cells`` an interval of ``length`` pixels can hold at the most."""
+    return cells if length / stride >= cells else int(length / stride + 2 * SLACK) + 1
+
+
+def chunks(num_images: int, num_truths: int, pairs_per_truth: int) -> list[slice]:
+    """Cut the ground truths so that a chunk of all images has at most ``MAX_PAIRS`` candidate pairs."""
+    step = max(1, MAX_PAIRS // max(1, num_images * pairs_per_truth))
+    return [slice(begin, begin + step) for begin in range(0, num_truths, step)]
+
+
+def pack(value: Tensor, index: Tensor) -> Tensor:
+    """Pack non-negative float32 values and indices below 2 ** 31 into int64 that sort by value, then by index."""
+    return (value.float().contiguous().view(torch.int32).long() << 32) | index
+
+
+def unpack(key: Tensor) -> tuple[Tensor, Tensor]:
+    """Undo :func:`pack`."""
+    return (key >> 32).int().view(torch.float32), key & 0xFFFFFFFF
+
+
+class Contest:
+    """For every prior the best bid of all ground truths that want it, without a table of all pairs.
+
+    A bid is a non-negative value; the largest wins, or the smallest if ``smallest``. Equal bids go to the lowest
+    ground truth.
+    """
+
+    def __init__(self, num_images: int, num_priors: int, device: torch.device, *, smallest: bool = False) -> None:
+        self._none = torch.iinfo(torch.long).max if smallest else -1
+        self._best = torch.full((num_images, num_priors), self._none, dtype=torch.long, device=device)
+        self._smallest = smallest
+
+    def bid(self, prior_index: Tensor, value: Tensor, is_bid: Tensor, first_truth: int = 0) -> None:
+        """Enter bids (B, G, M) of ground truths ``first_truth`` and following for priors ``prior_index``."""
+        truth = torch.arange(first_truth, first_truth + value.shape[1], device=value.device)[:, None]
+        key = pack(value, truth if self._smallest else 0xFFFFFFFF - truth).where(is_bid, self._none)
+        index = prior_index.expand_as(key).flatten(1)
+        self._best.scatter_reduce_(1, index, key.flatten(1), "amin" if self._smallest else "amax")
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        """Return (B, P) the winning ground truth or -1, and (B, P) its bid or 0."""
+        value, truth = unpack(self._best)
+        truth = truth if self._smallest else 0xFFFFFFFF - truth
+        has_bid = self._best != self._none
+        return truth.where(has_bid, -1), value.where(has_bid, 0)

@@ -1,0 +1,249 @@
+"""What all heads share: from level maps to losses, and from level maps to detections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from densehead.models.assigners import BaseAssigner
+from densehead.models.losses import classification_loss
+from densehead.models.postprocess import detect
+from densehead.ops import reduce_mean
+from densehead.registry import MODELS, TASK_UTILS
+from densehead.structures import Assignment, DetDataSample, Positives, Predictions, Priors, Targets
+from densehead.typing import ConfigDict, InitConfig, LevelMaps, OptConfig
+
+
+class DenseHead(BaseModule):
+    """A head that predicts classes and boxes at every prior of every pyramid level.
+
+    A subclass brings its branches (``forward``), says how boxes are read from its maps (``boxes_at``), names its
+    assigner and computes its losses (``losses``). The way from maps to losses and to detections stands here, once.
+
+    Args:
+        num_classes: number of classes, without background.
+        in_channels: channels of the feature maps.
+        feat_channels: channels of the towers.
+        prior_generator: config of the priors.
+        bbox_coder: config of the coder.
+        loss_cls, loss_bbox: configs of the losses; ``loss_cls.use_sigmoid`` says whether classes are independent.
+        train_cfg: ``assigner`` (the head's own if absent) and what the head's docstring names.
+        test_cfg: ``nms_pre``, ``score_thr``, ``min_bbox_size``, ``nms``, ``max_per_img``; see
+            :func:`densehead.models.postprocess.detect`.
+        init_cfg: initialisation of the weights.
+
+    Raises:
+        ValueError: ``num_classes`` below 1, a sampler other than ``PseudoSampler``.
+    """
+
+    map_names: tuple[str, ...] = ("cls_logits", "box_deltas", "quality_logits")
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        feat_channels: int,
+        prior_generator: ConfigDict,
+        bbox_coder: ConfigDict,
+        loss_cls: ConfigDict,
+        loss_bbox: ConfigDict,
+        train_cfg: OptConfig = None,
+        test_cfg: OptConfig = None,
+        init_cfg: InitConfig = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if num_classes < 1:
+            raise ValueError(f"bbox_head.num_classes must be at least 1, but got {num_classes}")
+        self.num_classes = num_classes
+        self.in_channels = in_channels
+        self.feat_channels = feat_channels
+        self.use_sigmoid_cls = loss_cls.get("use_sigmoid", False)
+        self.cls_out_channels = num_classes if self.use_sigmoid_cls else num_classes + 1
+        self.prior_generator = TASK_UTILS.build(prior_generator)
+        self.num_base_priors = self._count_base_priors()
+        self.bbox_coder = TASK_UTILS.build(bbox_coder)
+        self.loss_cls = MODELS.build(loss_cls)
+        self.loss_bbox = MODELS.build(loss_bbox)
+        self.train_cfg = train_cfg or {}
+        self.test_cfg = test_cfg
+        self.assigner = self._build_assigner()
+        # what the last loss was computed on, for hooks and pictures
+        self.last_priors: Priors | None = None
+        self.last_targets: Targets | None = None
+        self.last_assignment: Assignment | None = None
+
+    # ---- what a head is ----------------------------------------------------------------------------------------
+
+    def default_assigner(self) -> ConfigDict:
+        """Return the config of the assigner that the head's paper uses."""
+        raise NotImplementedError
+
+    def boxes_at(self, predictions: Predictions, priors: Priors, image_index: Tensor, prior_index: Tensor) -> Tensor:
+        """Return (N, 4) xyxy in pixels: the boxes that the head predicts at priors of images, not clipped."""
+        raise NotImplementedError
+
+    def losses(
+        self, predictions: Predictions, priors: Priors, targets: Targets, assignment: Assignment
+    ) -> dict[str, Tensor]:
+        """Return the losses of a batch, one scalar each."""
+        raise NotImplementedError
+
+    # ---- from features, as detectors call it -------------------------------------------------------------------
+
+    def loss(self, x: Sequence[Tensor], batch_data_samples: list[DetDataSample]) -> dict[str, Tensor]:
+        """Return the losses of a batch and, for the log, ``num_pos``: positives per image.
+
+        Args:
+            x: feature maps, one (B, in_channels, h, w) a level.
+            batch_data_samples: with ``gt_instances`` (and ``ignored_instances``) and meta keys ``img_shape``,
+                ``pad_shape``.
+        """
+        return self._loss_of(self(x), batch_data_samples)
+
+    def loss_and_predict(
+        self, x: Sequence[Tensor], batch_data_samples: list[DetDataSample], proposal_cfg: OptConfig = None
+    ) -> tuple[dict[str, Tensor], list[InstanceData]]:
+        """Return what :meth:`loss` and :meth:`predict` do, from one pass through the branches."""
+        maps = self(x)
+        metas = [sample.metainfo for sample in batch_data_samples]
+        losses = self._loss_of(maps, batch_data_samples)
+        return losses, self.predict_by_feat(*maps, batch_img_metas=metas, cfg=proposal_cfg)
+
+    def predict(
+        self, x: Sequence[Tensor], batch_data_samples: list[DetDataSample], rescale: bool = False
+    ) -> list[InstanceData]:
+        """Return the detections of each image: ``bboxes`` (n, 4) xyxy, ``scores`` (n,), ``labels`` (n,).
+
+        Args:
+            x: feature maps, one (B, in_channels, h, w) a level.
+            batch_data_samples: with meta keys ``img_shape`` and, to rescale, ``scale_factor``.
+            rescale: whether boxes are in pixels of the original image.
+        """
+        metas = [sample.metainfo for sample in batch_data_samples]
+        return self.predict_by_feat(*self(x), batch_img_metas=metas, rescale=rescale)
+
+    # ---- from level maps ---------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def predict_by_feat(
+        self,
+        cls_scores: LevelMaps,
+        bbox_preds: LevelMaps,
+        score_factors: LevelMaps | None = None,
+        batch_img_metas: list[dict] | None = None,
+        cfg: OptConfig = None,
+        rescale: bool = False,
+        with_nms: bool = True,
+    ) -> list[InstanceData]:
+        """Return the detections of each image from the maps that ``forward`` put out.
+
+        Args:
+            cls_scores: (B, A * C, h, w) a level, before the sigmoid.
+            bbox_preds: (B, A * 4, h, w) a level (or what the head's boxes are read from).
+            score_factors: (B, A, h, w) a level, by whose sigmoid the scores are multiplied; none if None.
+            batch_img_metas: ``img_shape`` and, to rescale, ``scale_factor`` of each image.
+            cfg: in place of ``test_cfg``.
+            rescale: whether boxes are in pixels of the original image.
+            with_nms: whether overlapping detections are suppressed and their number limited.
+        """
+        maps = [cls_scores, bbox_preds] + ([score_factors] if score_factors is not None else [])
+        predictions = self._read(*maps)
+        cfg = self.test_cfg if cfg is None else cfg
+        return detect(self, predictions, self._priors(bbox_preds), batch_img_metas, cfg, rescale, with_nms)
+
+    def _loss_of(self, maps: tuple[LevelMaps, ...], samples: list[DetDataSample]) -> dict[str, Tensor]:
+        truth = [sample.gt_instances for sample in samples]
+        ignored = [sample.get("ignored_instances") for sample in samples]
+        self.last_assignment = None
+        losses = self.loss_by_feat(*maps, truth, [sample.metainfo for sample in samples], ignored)
+        if self.last_assignment is None:  # a subclass that computes its losses without the shared way
+            return losses
+        return losses | {"num_pos": self.last_assignment.num_pos.float().mean()}
+
+    def _losses_from_maps(
+        self,
+        maps: tuple[LevelMaps, ...],
+        truth: list[InstanceData],
+        metas: list[dict],
+        ignored: list[InstanceData | None] | None,
+    ) -> dict[str, Tensor]:
+        """What every head's ``loss_by_feat`` does."""
+        predictions = self._read(*maps)
+        targets = Targets.from_instances(truth, ignored, num_classes=self.num_classes, device=maps[0][0].device)
+        priors = self._training_priors(maps[0], metas)
+        with torch.no_grad():
+            assignment = self.assigner(priors, targets, predictions)
+        self.last_priors, self.last_targets, self.last_assignment = priors, targets, assignment
+        return self.losses(predictions, priors, targets, assignment)
+
+    def _read(self, *maps: LevelMaps) -> Predictions:
+        named = dict(zip(self.map_names, maps, strict=False))
+        return Predictions(self.num_base_priors, **named)
+
+    def _priors(self, maps: LevelMaps) -> Priors:
+        return self.prior_generator.priors([level.shape[-2:] for level in maps], maps[0].device)
+
+    def _training_priors(self, maps: LevelMaps, metas: list[dict]) -> Priors:
+        """The priors that the losses are computed on; a head that leaves some out says so here."""
+        return self._priors(maps)
+
+    # ---- pieces of losses --------------------------------------------------------------------------------------
+
+    def _classification_loss(
+        self, predictions: Predictions, assignment: Assignment, positives: Positives, avg_factor: Tensor
+    ) -> Tensor:
+        """Classification loss over all priors that are not ignored."""
+        weight = (~assignment.is_ignored).float() if assignment.has_ignored else None
+        pos_weight = self.train_cfg.get("pos_weight", -1)
+        return classification_loss(
+            self.loss_cls,
+            predictions["cls_logits"].joined,
+            positives.image_index,
+            positives.prior_index,
+            positives.labels,
+            weight=weight,
+            pos_weight=pos_weight if pos_weight > 0 else None,
+            avg_factor=avg_factor,
+        )
+
+    @staticmethod
+    def _mean_over_ranks(total: Tensor, minimum: float) -> Tensor:
+        """Average a normaliser over the ranks; every rank calls it, whatever its images hold."""
+        return reduce_mean(total.detach().float()).clamp(min=minimum)
+
+    # ---- construction ------------------------------------------------------------------------------------------
+
+    def _build_assigner(self) -> BaseAssigner:
+        sampler = self.train_cfg.get("sampler")
+        if sampler is not None and sampler["type"].rpartition(".")[2] != "PseudoSampler":
+            raise ValueError(
+                f"train_cfg.sampler must be absent or PseudoSampler, but got {sampler['type']}: dense heads train on "
+                "all priors that their assigner does not ignore"
+            )
+        return TASK_UTILS.build(self.train_cfg.get("assigner") or self.default_assigner())
+
+    def _count_base_priors(self) -> int:
+        counts = set(self.prior_generator.num_base_priors)
+        if len(counts) > 1:
+            raise ValueError(
+                "a dense head needs the same number of priors at a place of every level, but the prior generator has "
+                f"{self.prior_generator.num_base_priors}"
+            )
+        return counts.pop()
+
+
+def centerness(to_low: Tensor, to_high: Tensor) -> Tensor:
+    """Centre-ness of points in their boxes (FCOS, equation 3): 1 at the centre, 0 at a side.
+
+    Args:
+        to_low, to_high: (N, 2) distances to left and top, and to right and bottom; in any unit.
+
+    Returns:
+        (N,) in [0, 1].
+    """
+    ratio = torch.minimum(to_low, to_high) / torch.maximum(to_low, to_high)
+    return ratio.clamp(min=0).prod(-1).sqrt()
