@@ -30,4 +30,4 @@ __all__ = [
     "MlvlPointGenerator",
     "ResNet",
     "SingleStageDetector",
-,]
+]
