@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from densehead.models.losses.base import Loss
 
 # Elements that are worked on at a time: a few buffers of them fit a core's second-level cache; a GPU wants more.
-CHUNK = {"cpu": 1 << 17, "cuda": 1 << 22}
+CHUNK = {"cpu": 1 << 18, "cuda": 1 << 22}
 
 
 @dataclass(frozen=True)

@@ -140,12 +140,12 @@ def _background(logits: Tensor, weight: Tensor | None, grad: Tensor | None, bala
     """Return ``balance * weight * sigmoid^gamma * softplus``, summed; write its gradient to ``grad``."""
     logits = logits.to(balance.dtype)
     score = logits.sigmoid()
-    entropy = F.softplus(logits)
     scale = score.pow(gamma).mul_(balance)
     if weight is not None:
         scale.mul_(weight)
-    total = torch.dot(scale.reshape(-1), entropy.reshape(-1))
+    loss = F.softplus(logits).mul_(scale)
+    total = loss.sum()  # pairwise: a dot product would lose four digits over the equal logits of a fresh head
     if grad is not None:
-        entropy.addcmul_(score, entropy, value=-1)  # (1 - score) * softplus
-        torch.mul(scale, score.add_(entropy, alpha=gamma), out=grad)
+        torch.mul(score, scale, out=grad)
+        grad.add_(loss.addcmul_(score, loss, value=-1), alpha=gamma)  # gamma * (1 - score) * loss
     return total
