@@ -153,6 +153,7 @@ class MaxIoUAssigner(BaseAssigner):
         distance = (grids.origin + nearest * grids.stride - centre).abs()
         overlap = torch.minimum((larger + smaller) / 2 - distance, smaller).clamp(min=0).prod(-1)
         iou = overlap / (size.prod(-1) + grids.extent.prod(-1) - overlap).clamp(min=1e-6)
+        iou = iou.where((grids.stop > grids.first).all(-1)[:, None], -1)  # a grid may lie in the padding as a whole
         is_best = iou >= iou.amax(-1, keepdim=True) * (1 - TIE)
         as_near = torch.maximum(distance, (larger - smaller) / 2)
         return torch.maximum(reach, as_near.where(is_best[..., None], -1))
