@@ -1,0 +1,30 @@
+"""Running a training: loop, hooks, checks, checkpoint files."""
+
+from densehead.engine.files import AtomicBackend, find_last_checkpoint
+from densehead.engine.hooks import (
+    CheckpointCheckHook,
+    DetVisualizationHook,
+    HostMemoryHook,
+    NumClassCheckHook,
+    SeedHook,
+    TrainingSummaryHook,
+)
+from densehead.engine.interrupt import TrainingStopped
+from densehead.engine.loops import EpochBasedTrainLoop
+from densehead.engine.runner import QuietRunner
+from densehead.engine.tta import DetTTAModel
+
+__all__ = [
+    "AtomicBackend",
+    "CheckpointCheckHook",
+    "DetTTAModel",
+    "DetVisualizationHook",
+    "EpochBasedTrainLoop",
+    "HostMemoryHook",
+    "NumClassCheckHook",
+    "QuietRunner",
+    "SeedHook",
+    "TrainingStopped",
+    "TrainingSummaryHook",
+    "find_last_checkpoint",
+]

@@ -1,0 +1,259 @@
+"""Reading a config file, and completing it for a training or a test."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+
+from densehead.arguments import near
+from densehead.engine.files import ATOMIC, find_last_checkpoint
+
+# Hooks that mmengine adds by itself, which None switches off
+MMENGINE_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
+TRAINING_HOOKS = {
+    "seeds": {"type": "densehead.SeedHook"},
+    "check_classes": {"type": "densehead.NumClassCheckHook"},
+    "check_checkpoint": {"type": "densehead.CheckpointCheckHook"},
+    "memory": {"type": "densehead.HostMemoryHook"},
+    "summary": {"type": "densehead.TrainingSummaryHook"},
+}
+TEST_HOOKS = {name: TRAINING_HOOKS[name] for name in ("check_classes", "check_checkpoint")}
+# Top-level keys that a config need not have for an option to set them
+RUN_KEYS = (
+    "auto_scale_lr",
+    "custom_hooks",
+    "custom_imports",
+    "data_preprocessor",
+    "default_hooks",
+    "default_scope",
+    "env_cfg",
+    "experiment_name",
+    "launcher",
+    "load_from",
+    "log_level",
+    "log_processor",
+    "model_wrapper_cfg",
+    "optim_wrapper",
+    "param_scheduler",
+    "randomness",
+    "resume",
+    "runner_type",
+    "test_cfg",
+    "test_dataloader",
+    "test_evaluator",
+    "train_cfg",
+    "train_dataloader",
+    "tta_model",
+    "tta_pipeline",
+    "val_cfg",
+    "val_dataloader",
+    "val_evaluator",
+    "visualizer",
+    "work_dir",
+)
+
+
+def load_config(file: str | os.PathLike, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config file.
+
+    An option that names a variable of the file itself (``data_root=...``, ``classes=...``) counts from the line of its
+    assignment on, so all that the file makes of it follows; any other option is merged into what the file gives.
+
+    Args:
+        file: path of the config file.
+        options: what to override, by dotted keys, as ``--cfg-options`` gives it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, or an option names a top-level key that neither the file nor the runner has.
+    """
+    path = Path(file)
+    if not path.is_file():
+        siblings = [one.name for one in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        raise FileNotFoundError(f"there is no config file {path}.{near(path.name, siblings)}")
+    options = dict(options or {})
+    try:
+        cfg = _read(path, options)
+        _check_options(cfg, options, path)
+        cfg.merge_from_dict(options)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a config: {type(error).__name__}: {error}") from error
+    return cfg
+
+
+def prepare_training(
+    cfg: Config,
+    *,
+    work_dir: str | None = None,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    resume: str | None = None,
+) -> Config:
+    """Complete a config for training, in place: what the flags of ``tools/train.py`` say, and densehead's hooks.
+
+    The hooks are those of ``TRAINING_HOOKS``, unless ``default_hooks`` has an entry of that name (None for none);
+    checkpoints are written atomically and the best one is kept, unless the config says how.
+
+    Args:
+        cfg: of a detector.
+        work_dir: where everything is written; else that of the config; else ``work_dirs/<name of the config file>``.
+        amp: train in mixed precision.
+        auto_scale_lr: scale the learning rate by the batch size.
+        resume: a checkpoint to go on from, or ``'auto'`` for the last one in the work dir, if there is one.
+
+    Raises:
+        FileNotFoundError: ``resume`` or ``load_from`` is no file.
+        ValueError: ``auto_scale_lr`` without a ``base_batch_size`` in the config.
+    """
+    _set_work_dir(cfg, work_dir)
+    if amp and cfg.get("optim_wrapper") is not None:
+        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
+    if auto_scale_lr:
+        if "base_batch_size" not in (cfg.get("auto_scale_lr") or {}):
+            raise ValueError("--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config")
+        cfg.auto_scale_lr.enable = True
+    if resume is not None:
+        cfg.load_from = find_last_checkpoint(cfg.work_dir) if resume == "auto" else resume
+        cfg.resume = cfg.load_from is not None
+    require_checkpoint(cfg.get("load_from"), "--resume" if cfg.get("resume") else "load_from")
+    _add_hooks(cfg, TRAINING_HOOKS)
+    if cfg.default_hooks.get("checkpoint", True) is not None:
+        checkpoint = cfg.default_hooks.setdefault("checkpoint", ConfigDict(type="CheckpointHook"))
+        if cfg.get("val_evaluator") is not None:
+            checkpoint.setdefault("save_best", "auto")
+        if not ({"backend_args", "file_client_args"} & set(checkpoint)) and "://" not in checkpoint.get("out_dir", ""):
+            checkpoint.backend_args = {"backend": ATOMIC}
+    return _fit_machine(cfg)
+
+
+def prepare_test(cfg: Config, checkpoint: str, *, work_dir: str | None = None, tta: bool = False) -> Config:
+    """Complete a config for a test of a checkpoint, in place.
+
+    Args:
+        cfg: of a detector.
+        checkpoint: file to test.
+        work_dir: as for :func:`prepare_training`.
+        tta: test on flipped images too, or as ``tta_model`` and ``tta_pipeline`` of the config say.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+    """
+    _set_work_dir(cfg, work_dir)
+    require_checkpoint(checkpoint, "the checkpoint")
+    cfg.load_from = checkpoint
+    cfg.resume = False
+    _add_hooks(cfg, TEST_HOOKS)
+    if tta:
+        _add_tta(cfg)
+    return _fit_machine(cfg)
+
+
+def show_predictions(cfg: Config, *, show: bool = False, show_dir: str | None = None, wait_time: float = 2.0) -> Config:
+    """Let the visualization hook of a config draw every tested image, in place."""
+    hook = cfg.default_hooks.get("visualization") or ConfigDict(type="densehead.DetVisualizationHook")
+    hook.draw = True
+    if show:
+        hook.update(show=True, wait_time=wait_time)
+    if show_dir is not None:
+        hook.test_out_dir = show_dir
+    cfg.default_hooks.visualization = hook
+    return cfg
+
+
+def require_checkpoint(path: str | None, key: str) -> None:
+    """Raise a FileNotFoundError that names ``key`` where ``path`` is a local file that is not there."""
+    if path is None or "://" in path or os.path.isfile(os.path.expanduser(path)):
+        return
+    folder = Path(path).parent
+    kept = sorted(one.name for one in folder.glob("*.pth")) if folder.is_dir() else []
+    hint = f"; in {folder} there are {', '.join(kept[:5])}" if kept else ""
+    raise FileNotFoundError(f"{key}: there is no checkpoint {path}{hint}")
+
+
+def _read(path: Path, options: dict[str, Any]) -> Config:
+    """Read the file, with new values of the variables that options name; these are taken out of ``options``."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:  # or templates of mmengine, which are no Python before they are filled in
+        return Config.fromfile(path)
+    changed = set()
+    for node in tree.body:
+        name = node.targets[0].id if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) else None
+        if name == "_base_":
+            node.value = _absolute(node.value, path.parent.resolve())
+        elif name in options and not isinstance(options[name], dict):
+            node.value = ast.parse(repr(options[name]), mode="eval").body
+            changed.add(name)
+    if not changed or path.suffix != ".py":
+        return Config.fromfile(path)
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(folder, path.name)
+        copied.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
+        cfg = Config.fromfile(copied)
+    for name in changed:
+        del options[name]
+    return Config(cfg._cfg_dict, cfg_text=text, filename=str(path))
+
+
+def _absolute(bases: ast.expr, folder: Path) -> ast.expr:
+    """Return the expression of ``_base_`` with paths that do not depend on where the file is."""
+    bases = copy.deepcopy(bases)
+    for node in ast.walk(bases):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "::" not in node.value:
+            node.value = str(folder / node.value)
+    return bases
+
+
+def _check_options(cfg: Config, options: Mapping[str, Any], path: Path) -> None:
+    for option in options:
+        key = option.partition(".")[0]
+        if key not in cfg and key not in RUN_KEYS:
+            raise ValueError(f"--cfg-options {option}: {path.name} has no key {key!r}.{near(key, (*cfg, *RUN_KEYS))}")
+
+
+def _set_work_dir(cfg: Config, work_dir: str | None) -> None:
+    name = Path(cfg.filename).stem if cfg.filename else "run"
+    cfg.work_dir = work_dir or cfg.get("work_dir") or os.path.join("work_dirs", name)
+
+
+def _add_hooks(cfg: Config, hooks: Mapping[str, dict]) -> None:
+    given = cfg.get("default_hooks") or {}
+    merged = {**copy.deepcopy(dict(hooks)), **given}
+    cfg.default_hooks = {name: hook for name, hook in merged.items() if hook is not None or name in MMENGINE_HOOKS}
+
+
+def _add_tta(cfg: Config) -> None:
+    """Wrap the model and the pipeline; without ``tta_model`` and ``tta_pipeline`` images are flipped horizontally."""
+    dataset = cfg.test_dataloader.dataset
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    if "tta_model" not in cfg:
+        nms = {"type": "nms", "iou_threshold": 0.5}
+        cfg.tta_model = {"type": "densehead.DetTTAModel", "tta_cfg": {"nms": nms, "max_per_img": 100}}
+    if "tta_pipeline" not in cfg:
+        *before, pack = copy.deepcopy(list(dataset.pipeline))
+        keys = pack.get("meta_keys", ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"))
+        pack["meta_keys"] = (*keys, *(key for key in ("flip", "flip_direction") if key not in keys))
+        flips = [{"type": "RandomFlip", "prob": prob} for prob in (1.0, 0.0)]
+        cfg.tta_pipeline = [*before, {"type": "TestTimeAug", "transforms": [flips, [pack]]}]
+    cfg.model = {**cfg.tta_model, "module": cfg.model}
+    dataset.pipeline = cfg.tta_pipeline
+
+
+def _fit_machine(cfg: Config) -> Config:
+    """Wrap the model of several processes without GPUs in a way that does not name a GPU."""
+    if not torch.cuda.is_available() and cfg.get("launcher", "none") != "none":
+        cfg.setdefault("model_wrapper_cfg", {"type": "MMDistributedDataParallel"})
+    return cfg

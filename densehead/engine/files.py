@@ -1,0 +1,52 @@
+"""Checkpoint files: written whole or not at all, and found again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend, register_backend
+
+ATOMIC = "densehead_atomic"
+
+
+class AtomicBackend(LocalBackend):
+    """mmengine's local files, of which none is ever seen half written.
+
+    A process that is killed while it writes leaves the file of before. Named ``densehead_atomic``, as in
+    ``checkpoint=dict(type='CheckpointHook', backend_args=dict(backend='densehead_atomic'))``.
+    """
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write ``obj`` beside ``filepath`` and rename it."""
+        path = Path(filepath)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(obj)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+register_backend(ATOMIC, AtomicBackend, force=True)
+
+
+def find_last_checkpoint(work_dir: str | Path) -> str | None:
+    """Return the checkpoint from which an interrupted training goes on, or None where there is none.
+
+    It is the one that ``last_checkpoint`` in the folder names, wherever the folder was moved to; where that is gone,
+    the newest ``epoch_*.pth``, ``iter_*.pth`` or ``interrupted.pth``.
+    """
+    folder = Path(work_dir)
+    note = folder / "last_checkpoint"
+    if note.is_file():
+        named = Path(note.read_text(encoding="utf-8").strip())
+        for path in (named, folder / named.name):
+            if path.is_file():
+                return str(path)
+    kept = [path for pattern in ("epoch_*.pth", "iter_*.pth", "interrupted.pth") for path in folder.glob(pattern)]
+    return str(max(kept, key=lambda path: path.stat().st_mtime)) if kept else None
