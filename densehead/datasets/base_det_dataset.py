@@ -68,6 +68,10 @@ class BaseDetDataset(BaseDataset):
         """Read, check and filter the annotations, unless that is done."""
         if self._fully_initialized:
             return
+        if self._indices is not None and not self._indices:
+            raise ValueError(
+                f"{type(self).__name__}: indices={self._indices!r} selects no image; remove it, or name some"
+            )
         self.check_paths()
         super().full_init()
 

@@ -15,7 +15,7 @@ from PIL import Image
 from densehead.datasets.validate import warn
 from densehead.registry import TRANSFORMS
 
-# How a complete file starts and ends. Decoders fill what is missing with grey and say nothing to the caller.
+# How a complete file starts and ends. Some decoders fill what is missing with grey and say nothing to the caller.
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}
 
 
@@ -36,6 +36,11 @@ class LoadImageFromFile(_LoadImageFromFile):
     """
 
     _said_size = False
+
+    def __init__(self, *args, file_client_args: dict | None = None, **kwargs) -> None:
+        if file_client_args is not None:
+            raise ValueError("LoadImageFromFile: the key 'file_client_args' is no longer read; use backend_args")
+        super().__init__(*args, **kwargs)
 
     def transform(self, results: dict) -> dict | None:
         """Add ``img`` (H, W, 3) BGR, ``img_shape`` and ``ori_shape``."""
@@ -69,13 +74,8 @@ class LoadImageFromFile(_LoadImageFromFile):
             image = mmcv.imfrombytes(data, flag=color_type, backend=self.imdecode_backend)
         except Exception as error:  # each backend raises its own kind
             raise ValueError(_unreadable(path, data)) from error
-        if image is None:
+        if image is None or is_truncated(data):
             raise ValueError(_unreadable(path, data))
-        if is_truncated(data):
-            raise ValueError(
-                f"the image {path!r} is truncated: its {len(data)} bytes end before the picture does. Copy it again, "
-                "or remove it from the annotation file"
-            )
         return image
 
     def _fit_annotation(self, image: np.ndarray, data: bytes, results: dict) -> np.ndarray:
@@ -119,13 +119,12 @@ class LoadAnnotations(BaseTransform):
         with_bbox, with_label: whether to load boxes (and ignore flags), and labels.
         with_mask, with_seg: must be False; there are boxes only.
         box_type: ``'hbox'`` or None, which are the same here: a plain array.
-        **kwargs: accepted for mmdetection's configs; they concern masks and segmentation maps.
+        poly2mask, reduce_zero_label, ignore_index, imdecode_backend, backend_args: accepted for mmdetection's configs;
+            they concern masks and segmentation maps.
 
     Raises:
         ValueError: masks, segmentation maps or rotated boxes are asked for.
     """
-
-    _CONCERNS_MASKS = ("poly2mask", "reduce_zero_label", "ignore_index", "imdecode_backend", "backend_args")
 
     def __init__(
         self,
@@ -133,15 +132,17 @@ class LoadAnnotations(BaseTransform):
         with_label: bool = True,
         with_mask: bool = False,
         with_seg: bool = False,
+        poly2mask: bool = True,
         box_type: str | None = "hbox",
-        **kwargs,
+        reduce_zero_label: bool = False,
+        ignore_index: int = 255,
+        imdecode_backend: str = "cv2",
+        backend_args: dict | None = None,
     ) -> None:
         if with_mask or with_seg:
             raise ValueError("LoadAnnotations: only boxes are loaded here; remove with_mask and with_seg")
         if box_type not in ("hbox", None):
             raise ValueError(f"LoadAnnotations: box_type must be 'hbox' or None (xyxy), but got {box_type!r}")
-        if unknown := set(kwargs) - set(self._CONCERNS_MASKS):
-            raise TypeError(f"LoadAnnotations got unexpected keys: {sorted(unknown)}")
         self.with_bbox = with_bbox
         self.with_label = with_label
 
@@ -173,8 +174,12 @@ def is_truncated(data: bytes) -> bool:
 
 
 def _unreadable(path: str, data: bytes) -> str:
-    what = f"starts with {data[:8]!r}" if data else "is empty"
+    """The message for a file that cannot be decoded."""
+    if is_truncated(data):
+        what = "is truncated: it ends before the picture does"
+    else:
+        what = f"starts with {data[:8]!r}, unlike an image" if data else "is empty"
     return (
-        f"the image {path!r} cannot be read: the file of {len(data)} bytes {what}. Replace it by an image (JPEG, PNG, "
-        "...), or remove it from the annotation file"
+        f"the image {path!r} cannot be read: the file of {len(data)} bytes {what}. Copy it again, or replace it by an "
+        "image (JPEG, PNG, ...), or remove it from the annotation file"
     )
