@@ -200,6 +200,22 @@ def test_one_threshold_leaves_the_others_undefined(scene):
     assert got["coco/bbox_mAP_75"] == -1
 
 
+def test_map_counts_100_detections_and_the_others_the_most():
+    """The object's detection has the 150th best score: beyond the 100 of mAP, within the 1000 of mAP_50."""
+    truth = {
+        "images": [{"id": 1, "width": 900, "height": 900}],
+        "categories": [{"id": 5, "name": "disc"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 5, "bbox": [0, 0, 50, 50], "area": 2500, "iscrowd": 0}],
+    }
+    boxes = [[0, 0, 50, 50] if rank == 149 else [400 + rank, 400, 20, 20] for rank in range(200)]
+    found = [{"image_id": 1, "category_id": 5, "bbox": box, "score": 1 - n / 200} for n, box in enumerate(boxes)]
+    samples = samples_of(truth, found, ("disc",))
+    samples[0]["instances"] = [{"bbox": [0, 0, 50, 50], "bbox_label": 0, "ignore_flag": 0}]
+    got = evaluate(CocoMetric(metric_items=ALL_ITEMS), samples, ("disc",))
+    np.testing.assert_allclose(list(got.values()), pycocotools_evaluation(truth, found).stats, rtol=0, atol=1e-6)
+    assert got["coco/bbox_mAP"] == 0 < got["coco/bbox_mAP_50"]
+
+
 def test_recall_is_named_after_proposal_nums(scene):
     truth, detections, path = scene
     items = ["mAP", "AR@1", "AR@10", "AR@100", "AR_m@100"]
