@@ -146,9 +146,7 @@ def clip_boxes(boxes: Tensor, max_shape: MaxShape) -> Tensor:
             f"max_shape of shape {tuple(size.shape)} for boxes of shape {tuple(boxes.shape)}"
         )
     limit = size.flip(-1).tile(2).unsqueeze(-2)  # (..., 1, 4): width, height, width, height
-    # torch.where passes the whole gradient at the border, torch.minimum would pass half of it.
-    boxes = boxes.clamp(min=0)
-    return torch.where(boxes > limit, limit, boxes)
+    return torch.minimum(boxes.clamp(min=0), limit)
 
 
 def bbox2delta(

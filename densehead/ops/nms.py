@@ -116,10 +116,9 @@ def batched_nms(
     max_num = options.pop("max_num", -1)
     if mmcv_serves(boxes):
         cfg = dict(options, type=kind, split_thr=split_thr)
-        some = full_precision(boxes), full_precision(scores)
-        dets, keep = mmcv_ops().batched_nms(*some, groups, cfg, class_agnostic=class_agnostic)
-        limit = max_num if max_num > 0 else None
-        return dets[:limit], keep[:limit]
+        dets, keep = mmcv_ops().batched_nms(boxes.float(), scores.float(), groups, cfg, class_agnostic=class_agnostic)
+        keep = keep[: max_num if max_num > 0 else None]
+        return _dets(boxes[keep], scores[keep] if kind == "nms" else dets[: len(keep), 4]), keep
     suppress = _soft if kind == "soft_nms" else _grouped
     return suppress(boxes, scores, groups, max_num=max_num, **options)
 
