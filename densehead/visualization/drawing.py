@@ -123,6 +123,7 @@ def _draw_box(
     """Outline a box inside its edges, with a thin rim that parts it from a background of its own colour."""
     left, top, right, bottom = (round(edge) for edge in box.tolist())
     right, bottom = max(right - 1, left), max(bottom - 1, top)
+    width = max(1, min(width, min(right - left, bottom - top) // 7))  # leave a small object to be seen
     if dashed:
         for segment in _dashes(left, top, right, bottom, 4 * width):
             draw.line(segment, (*color, opacity), width)

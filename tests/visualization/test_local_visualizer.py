@@ -141,6 +141,12 @@ def test_colors_of_the_config_and_of_the_data_set(image):
     assert (wide[160, 100:109] == PALETTE[1]).all()
 
 
+def test_small_objects_stay_to_be_seen(image):
+    picture = visualizer(line_width=9).draw(image, sample_with(instances([[300, 300, 312, 312]], [0])))
+    assert tuple(picture[306, 300]) == PALETTE[0]
+    assert (picture[303:309, 303:309] == 128).all()
+
+
 def test_what_a_diverged_or_empty_model_gives_is_drawn(image):
     boxes = [[math.nan, 0, 10, 10], [700, 500, 800, 600], [50, 60, 40, 30], [-50, -60, 700, 900], [20, 20, 20, 20]]
     pred = instances(boxes, [0, 1, 2, 7, 0], scores=torch.tensor([0.9, 0.8, math.nan, 0.7, 0.6]))
