@@ -217,6 +217,18 @@ def test_the_fit_is_looked_at_once_per_size(monkeypatch):
     assert looked == [(64, 64), (64, 96)]
 
 
+@pytest.mark.parametrize(("rows", "fits"), [(11, True), (12, True), (13, True), (14, True), (7, False), (25, False)])
+def test_backbones_that_round_otherwise_fit(rows, fits):
+    head = RecordingHead()
+    head.strides = [8]
+    maps = [torch.rand(1, 2, rows, 12)]
+    if fits:
+        single_stage.check_fit((100, 96), maps, head, "backbone")
+        return
+    with pytest.raises(ValueError, match=rf"level 0 of the backbone has stride {16 if rows == 7 else 4}"):
+        single_stage.check_fit((100, 96), maps, head, "backbone")
+
+
 def fpn(**kwargs) -> dict:
     return {**config()["neck"], **kwargs}
 
