@@ -9,7 +9,7 @@ import numpy as np
 
 from densehead.datasets import validate
 from densehead.datasets.base_det_dataset import BaseDetDataset
-from densehead.datasets.coco_file import annotation_columns, read_coco
+from densehead.datasets.coco_file import annotation_columns, read_coco, without_gc
 from densehead.datasets.palette import distinct_colors
 from densehead.registry import DATASETS
 
@@ -47,6 +47,7 @@ class CocoDataset(BaseDetDataset):
 
     METAINFO = {"classes": COCO_CLASSES, "palette": distinct_colors(len(COCO_CLASSES))}
 
+    @without_gc()
     def load_data_list(self) -> list[dict]:
         """Read ``ann_file``; return the data info of each image, in the file's order."""
         content = read_coco(self.ann_file, self.backend_args, need_annotations=not self.test_mode)

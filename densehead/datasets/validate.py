@@ -13,6 +13,8 @@ from mmengine.logging import print_log
 
 #: A box may reach this far (pixels) out of its image without a word: tools round, and count from 0 or from 1.
 ROUNDING = 1.0
+#: A side must be one pixel long, but for the last digits of x + width - x.
+MIN_SIDE = 1 - 1e-6
 
 
 def warn(message: str) -> None:
@@ -186,7 +188,7 @@ def check_boxes(
     """
     with np.errstate(invalid="ignore", over="ignore"):
         finite = np.isfinite(boxes).all(1)
-        extent = finite & (boxes[:, 2:] - boxes[:, :2] >= 1).all(1)
+        extent = finite & (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all(1)
         if areas is not None:
             extent &= areas > 0
         limits = np.stack([widths, heights, widths, heights], 1)

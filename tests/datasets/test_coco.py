@@ -358,17 +358,18 @@ def test_boxes_that_are_none_are_dropped_or_clipped_and_said_once(coco, write_co
         "outside": [81, 5, 10, 10],
         "reaches out": [70, 50, 20, 20],
         "rounding": [75, 5, 5.9, 10],
+        "one pixel": [0.13, 7, 1, 8],  # 0.13 + 1 - 0.13 < 1
     }
     for name, box in boxes.items():
         coco["annotations"].append({"id": name, "image_id": 7, "category_id": 11, "bbox": box, "area": 9})
     coco["annotations"].append({"id": "no area", "image_id": 3, "category_id": 11, "bbox": [1, 1, 9, 9], "area": 0})
     dataset = CocoDataset(**write_coco(coco))
     kept = [instance["bbox"] for instance in dataset.get_data_info(0)["instances"]]
-    assert kept == [[1, 2, 11, 22], [30, 30, 50, 40], [70, 50, 80, 60], [75, 5, 80, 15]]
+    assert kept == [[1, 2, 11, 22], [30, 30, 50, 40], [70, 50, 80, 60], [75, 5, 80, 15], [0.13, 7, 1.13, 15]]
     assert np.isfinite(kept).all()
     assert len(said) == 1
     for part in (
-        "dropped 7 of 12 boxes",
+        "dropped 7 of 13 boxes",
         "3 with NaN or infinite coordinates (first in",
         "3 of negative or no extent (a side below 1 pixel, or no area) (first in",
         "1 outside their image (first in",
