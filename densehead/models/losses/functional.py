@@ -223,7 +223,9 @@ def siou_loss(pred: Tensor, target: Tensor, eps: float, neg_gamma: bool) -> Tens
     sine = torch.where(sine > math.sqrt(0.5), down.abs() / distance, sine)
     angle_cost = torch.sin(2 * torch.asin(sine))
     gamma = angle_cost - 2 if neg_gamma else 2 - angle_cost
-    distance_cost = 2 - torch.exp(gamma * (right / hull_width) ** 2) - torch.exp(gamma * (down / hull_height) ** 2)
+    # The squares are at most 1, but for boxes inside out, over which exp must not overflow.
+    across, along = ((right / hull_width) ** 2).clamp(max=32), ((down / hull_height) ** 2).clamp(max=32)
+    distance_cost = 2 - torch.exp(gamma * across) - torch.exp(gamma * along)
     (width, height), (true_width, true_height) = _sides(pred), _sides(target)
     shape_cost = _unlikeness(width, true_width, eps) + _unlikeness(height + eps, true_height + eps, eps)
     return 1 - (_padded_iou(pred, target, eps) - 0.5 * (distance_cost + shape_cost)).clamp(min=-1, max=1)
