@@ -253,7 +253,11 @@ def _add_tta(cfg: Config) -> None:
 
 
 def _fit_machine(cfg: Config) -> Config:
-    """Wrap the model of several processes without GPUs in a way that does not name a GPU."""
+    """Leave out what PyTorch refuses on this machine: persistence of no workers, GPUs that are not there."""
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        loader = cfg.get(name) or {}
+        if not loader.get("num_workers", 0):
+            loader.pop("persistent_workers", None)
     if not torch.cuda.is_available() and cfg.get("launcher", "none") != "none":
         cfg.setdefault("model_wrapper_cfg", {"type": "MMDistributedDataParallel"})
     return cfg

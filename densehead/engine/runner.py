@@ -6,6 +6,7 @@ import logging
 
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
 
 from densehead.registry import RUNNERS
 
@@ -33,6 +34,12 @@ class QuietRunner(Runner):
             if type(handler) is logging.StreamHandler:
                 handler.addFilter(is_brief)
         return logger
+
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
+        """Build the visualizer; a second run in a program does not get that of the first, with its folder."""
+        if isinstance(visualizer, dict) and Visualizer.check_instance_created(visualizer.get("name", "")):
+            visualizer = {**visualizer, "name": f"{visualizer['name']}_{self.experiment_name}"}
+        return super().build_visualizer(visualizer)
 
 
 def is_brief(record: logging.LogRecord) -> bool:
