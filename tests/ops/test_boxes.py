@@ -66,7 +66,7 @@ def test_overlaps_by_hand(box, iou, iof, giou):
 
 def test_two_boxes_without_extent_do_not_overlap():
     point = torch.tensor([[1.0, 1, 1, 1]])
-    assert pairwise_iou(point, point).item() == 0
+    assert [pairwise_iou(point, point, mode).item() for mode in MODES] == [0, 0, 0]
 
 
 def test_pairwise_broadcasts_over_images(random_boxes):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import math
 
 import pytest
@@ -91,7 +92,9 @@ def test_by_hand(any_backend):
 
 
 @pytest.mark.parametrize("threshold", [0.6, 0.7, 1 / 3, 0.1])
-def test_an_overlap_of_just_the_threshold_stays(any_backend, threshold):
+@pytest.mark.parametrize("limit", [0, 1000])
+def test_an_overlap_of_just_the_threshold_stays(any_backend, threshold, limit, monkeypatch):
+    monkeypatch.setitem(importlib.import_module("densehead.ops.nms")._SWEEP_LIMIT, "cpu", limit)
     # One box inside the other, of which it fills the fraction `threshold`.
     inside = {0.6: (3, 5), 0.7: (7, 10), 1 / 3: (1, 3), 0.1: (1, 10)}[threshold]
     boxes = torch.tensor([[0.0, 0, inside[1], 1], [0, 0, inside[0], 1]])
@@ -180,7 +183,7 @@ def test_other_precisions(any_backend, scene, dtype, kind):
 
 
 def test_many_boxes_are_swept_class_by_class_with_the_same_result(scene, monkeypatch):
-    module = __import__("importlib").import_module("densehead.ops.nms")
+    module = importlib.import_module("densehead.ops.nms")
     boxes, scores, labels = scene(300, 9)
     scores[::10] = 0.5  # ties, across classes as well
     cfg = {"type": "nms", "iou_threshold": 0.5}
@@ -202,6 +205,14 @@ def test_far_coordinates_keep_their_pixels(moved):
     with use_backend("torchvision"):
         assert batched_nms(boxes, scores, labels, {"iou_threshold": 0.3})[1].tolist() == [0, 2]
         assert batched_nms(boxes, scores, labels, {"iou_threshold": 0.4})[1].tolist() == [0, 1, 2]
+
+
+def test_classes_stay_apart_left_of_the_image():
+    # all coordinates below 0, the greatest -1: mmcv's way to move classes apart would not move them
+    boxes = torch.tensor([[-9.0, -9, -1, -1], [-9, -9, -1, -1]])
+    with use_backend("torchvision"):
+        keep = batched_nms(boxes, torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), {"iou_threshold": 0.5})[1]
+    assert keep.tolist() == [0, 1]
 
 
 def test_an_infinite_box_spares_the_others():

@@ -100,6 +100,14 @@ def test_half_precision_is_computed_in_float32(kind, dtype):
     torch.testing.assert_close(pred.grad, wide.grad.to(dtype))
 
 
+def test_autocast_ends_at_the_loss(monkeypatch):
+    loss, pred, target = example("L1Loss")
+    monkeypatch.setattr(loss, "per_element", lambda pred, target: pred @ pred.t())
+    with torch.autocast("cpu", torch.bfloat16):
+        product = loss(pred, target, reduction_override="none")
+    assert torch.equal(product, pred @ pred.t())
+
+
 @pytest.mark.parametrize("kind", [kind for kind in LOSSES if kind != "CIoULoss"])  # whose factor is a constant
 def test_gradient(kind):
     loss, pred, target = example(kind, dtype=torch.float64)

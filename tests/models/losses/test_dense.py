@@ -190,8 +190,10 @@ def test_backward_twice_gives_the_same():
     logits, *positives, _ = scene()
     logits.requires_grad_()
     value = FocalLoss().forward_maps(logits, *positives, avg_factor=1.0)
-    first = torch.autograd.grad(value, logits, retain_graph=True)[0].clone()
-    torch.testing.assert_close(torch.autograd.grad(value * 3, logits)[0], first * 3)
+    tripled = value * 3
+    first = torch.autograd.grad(tripled, logits, retain_graph=True)[0].clone()
+    torch.testing.assert_close(torch.autograd.grad(tripled, logits, retain_graph=True)[0], first)
+    torch.testing.assert_close(torch.autograd.grad(value, logits)[0] * 3, first)
 
 
 def test_without_gradient_and_without_change_of_the_inputs():
