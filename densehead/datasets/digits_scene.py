@@ -15,7 +15,7 @@ from mmengine.utils import ProgressBar
 
 VERSION = 1  # of what is drawn: a change of the pictures needs another number
 SPLITS = ("train", "val")
-INK = 0.5  # opacity from which a pixel belongs to a digit's box
+INK = 0.4  # opacity from which a pixel belongs to a digit's box
 GRAY = np.array([0.114, 0.587, 0.299])  # luminance of BGR
 
 
@@ -41,7 +41,7 @@ class DigitsSpec:
     min_size: float = 14
     max_size: float = 90
     max_digits: int = 6
-    max_iou: float = 0.2
+    max_iou: float = 0.15
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -74,7 +74,7 @@ class Scenery:
     """Draws the scenes of a :class:`DigitsSpec`; scene ``i`` does not depend on the number of scenes."""
 
     TRIES = 30  # to place a digit
-    CONTRAST = 95  # least difference of luminance between a digit and what is behind it (of 255)
+    CONTRAST = 110  # least difference of luminance between a digit and what is behind it (of 255)
 
     def __init__(self, spec: DigitsSpec) -> None:
         from sklearn.datasets import load_digits, load_sample_images
@@ -97,7 +97,7 @@ class Scenery:
         rng = np.random.default_rng([spec.version, spec.seed, SPLITS.index(spec.split), index])
         image = self._background(rng)
         count = rng.integers(1, spec.max_digits + 1)
-        sizes = np.sort(np.exp(rng.uniform(np.log(spec.min_size), np.log(spec.max_size), count)))[::-1]
+        sizes = np.sort(rng.uniform(spec.min_size**0.5, spec.max_size**0.5, count) ** 2)[::-1]  # small ones are more
         boxes: list[tuple[int, int, int, int]] = []
         labels: list[int] = []
         for size in sizes:
@@ -126,8 +126,8 @@ class Scenery:
     @staticmethod
     def _ink(rng: np.random.Generator, glyph: np.ndarray, size: float) -> np.ndarray:
         """Opacity (h, w) of a digit whose ink just fills it: its longer side is about ``size``."""
-        angle = np.deg2rad(rng.uniform(-12, 12))
-        stretch = np.exp(rng.uniform(-0.15, 0.15))
+        angle = np.deg2rad(rng.uniform(-8, 8))
+        stretch = np.exp(rng.uniform(-0.1, 0.1))
         rows, columns = np.nonzero(glyph > 0.25)
         scale = size / max(np.ptp(rows) + 1, (np.ptp(columns) + 1) * stretch)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -135,7 +135,7 @@ class Scenery:
         side = int(np.ceil(scale * glyph.shape[0] * 1.25))
         shift = side / 2 - matrix @ [(glyph.shape[1] - 1) / 2, (glyph.shape[0] - 1) / 2]
         smooth = cv2.warpAffine(glyph, np.column_stack([matrix, shift]), (side, side), flags=cv2.INTER_CUBIC)
-        ink = np.clip((smooth - 0.35) / 0.3, 0, 1)  # steep: strokes are solid, only their rim is soft
+        ink = np.clip((smooth - 0.42) / 0.3, 0, 1)  # steep: strokes are solid and leave their loops open
         rows, columns = (np.flatnonzero((ink >= INK).any(axis)) for axis in (1, 0))
         return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 

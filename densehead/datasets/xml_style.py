@@ -170,4 +170,8 @@ def _parse_object(element: ET.Element, index: int, xml_path: str) -> tuple[str, 
                 f"{xml_path}: object {index} ({name!r}) must have a number in <bndbox><{corner}>, but has {text!r}"
             ) from None
     difficult = (element.findtext("difficult") or "0").strip()
-    return name, difficult not in ("0", ""), corners
+    if difficult not in ("0", "1"):
+        raise ValueError(
+            f"{xml_path}: object {index} ({name!r}) must have 0 or 1 in <difficult>, but has {difficult!r}"
+        )
+    return name, difficult == "1", corners

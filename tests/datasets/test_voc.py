@@ -127,6 +127,7 @@ def test_odd_boxes_are_said_once(voc, said):
             r"a\.xml: object 1 \('dog'\) .* <bndbox><xmax>, but has None",
         ),
         (one(thing(box=(1, "two", 3, 4)))["a"], r"a\.xml: object 0 \('cat'\) .* <bndbox><ymin>, but has 'two'"),
+        (one(thing(difficult="maybe"))["a"], r"a\.xml: object 0 \('cat'\) .* 0 or 1 in <difficult>, but has 'maybe'"),
         (one(thing(), size="")["a"], r"a\.xml: has no <size> .* image .*a\.jpg cannot be read"),
     ],
 )

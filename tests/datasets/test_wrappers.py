@@ -5,8 +5,6 @@ from mmengine.registry import DefaultScope
 
 from densehead.registry import DATASETS
 
-PIPELINE = [{"type": "LoadAnnotations"}, {"type": "Resize", "scale": 10}]
-
 
 @pytest.fixture
 def inner(coco, write_coco):
@@ -14,7 +12,7 @@ def inner(coco, write_coco):
     return {"type": "CocoDataset", **keys}
 
 
-@pytest.fixture(params=[None, "densehead"])
+@pytest.fixture(params=[None, "densehead", "mmdet"])
 def scope(request):
     """Wrappers work with and without a default scope."""
     with DefaultScope.overwrite_default_scope(request.param):

@@ -75,9 +75,7 @@ class PhotoMetricDistortion(BaseTransform):
             if saturation > 1:
                 hsv[..., 1] = hsv[..., 1].clip(0, 1)
         if hue is not None:
-            hsv[..., 0] += hue
-            hsv[..., 0][hsv[..., 0] > 360] -= 360
-            hsv[..., 0][hsv[..., 0] < 0] += 360
+            hsv[..., 0] = (hsv[..., 0] + hue) % 360
         return mmcv.hsv2bgr(hsv)
 
     def __repr__(self) -> str:

@@ -31,6 +31,9 @@ def test_each_step_does_what_it_says(results, monkeypatch):
     )
     gray = distorted(results, monkeypatch, saturation=0.0)
     np.testing.assert_allclose(gray, image.max(-1, keepdims=True).repeat(3, -1), **close)
+    full = distorted(results, monkeypatch, saturation=1e6)  # no more than full: the weakest channel is 0
+    assert abs(full.min(-1)).max() < 0.1
+    np.testing.assert_allclose(full.max(-1), image.max(-1), **close)
     turned = distorted(results, monkeypatch, hue=120.0)  # a third of a turn: red becomes green, green blue, blue red
     np.testing.assert_allclose(turned, image[..., [1, 2, 0]], **close)
     np.testing.assert_allclose(distorted(results, monkeypatch, hue=-120.0), image[..., [2, 0, 1]], **close)
