@@ -18,7 +18,8 @@ _KEYS = {
     "soft_nms": {"iou_threshold", "sigma", "min_score", "method", "offset", "max_num"},
 }
 # One sweep over boxes that lie apart by class costs the square of their number; from this many on, a sweep a class
-# is cheaper (measured on CPU; a GPU sweeps thousands at once, and pays for every launch).
+# is cheaper (measured on CPU; a GPU sweeps thousands at once, and pays for every launch). Other devices may have no
+# float64, which the one sweep takes.
 _SWEEP_LIMIT = {"cpu": 1000, "cuda": 25_000}
 
 
@@ -182,7 +183,7 @@ def _grouped(
     every = boxes, scores, groups
     some_boxes, some_scores, groups = every if candidates is None else (one[candidates] for one in every)
     some_boxes, some_scores = _widened(full_precision(some_boxes), offset), full_precision(some_scores)
-    sweep = _sweep_once if len(some_scores) <= _SWEEP_LIMIT.get(boxes.device.type, 1000) else _sweep_each
+    sweep = _sweep_once if len(some_scores) <= _SWEEP_LIMIT.get(boxes.device.type, 0) else _sweep_each
     keep = sweep(some_boxes, some_scores, groups, iou_threshold)
     if max_num > 0:
         keep = keep[:max_num]
@@ -222,8 +223,8 @@ def _soft(
 ) -> tuple[Tensor, Tensor]:
     """Soft-suppress within each group: all groups at once, on the CPU, where mmcv's operator does it too."""
     final = _decayed(
-        _widened(full_precision(boxes).cpu(), offset),
-        full_precision(scores).cpu(),
+        _widened(full_precision(boxes.detach()).cpu(), offset),
+        full_precision(scores.detach()).cpu(),
         groups.cpu(),
         lambda overlap: _decay(overlap, method, iou_threshold, sigma),
         min_score,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from densehead.models.losses.base import Loss
+from densehead.ops import full_precision
 
 # Elements that are worked on at a time: a few buffers of them fit a core's second-level cache; a GPU wants more.
 CHUNK = {"cpu": 1 << 18, "cuda": 1 << 22}
@@ -38,6 +39,7 @@ class MapTargets:
     @classmethod
     def of(cls, shape, image, prior, label, weight: Tensor | None, pos_weight: float | None) -> MapTargets:
         """Take ``pos_weight``, which replaces the weight of the positives, into ``weight``; shape is (B, A, C, S)."""
+        weight = None if weight is None else full_precision(weight)
         if pos_weight is not None:
             batch, base, _, places = shape
             weight = torch.ones(batch, base * places, device=image.device) if weight is None else weight.clone()

@@ -121,7 +121,7 @@ class _FusedFocal(torch.autograd.Function):
             ctx.save_for_backward(grad)
         ctx.dtype = logits.dtype
         correction = factor * _correction(picked, targets, gamma, alpha)
-        return torch.stack(sums).sum(dtype=torch.float64).to(factor.dtype) + correction
+        return torch.stack(sums).sum() + correction
 
     @staticmethod
     def backward(ctx, grad_output: Tensor):

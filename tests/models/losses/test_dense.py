@@ -196,6 +196,15 @@ def test_backward_twice_gives_the_same():
     torch.testing.assert_close(torch.autograd.grad(value, logits)[0] * 3, first)
 
 
+@pytest.mark.parametrize("pos_weight", [None, 2.0])
+def test_weights_may_be_a_mask(pos_weight):
+    logits, *positives, weight = scene()
+    options = {"pos_weight": pos_weight, "avg_factor": 2.0}
+    found = FocalLoss().forward_maps(logits, *positives, weight=weight > 0.7, **options)
+    expected = FocalLoss().forward_maps(logits, *positives, weight=(weight > 0.7).float(), **options)
+    torch.testing.assert_close(found, expected)
+
+
 def test_without_gradient_and_without_change_of_the_inputs():
     logits, *positives, weight = scene()
     before = [one.clone() for one in (logits, *positives, weight)]
