@@ -36,9 +36,8 @@ def test_nms(any_backend, random_boxes, kind):
 
 
 def test_deformable_convolution(any_backend):
-    x, offset, weight, mask = (
-        torch.randn(*shape) for shape in ((2, 4, 9, 9), (2, 18, 7, 7), (6, 4, 3, 3), (2, 9, 7, 7))
-    )
+    x, offset = torch.randn(2, 4, 9, 9), torch.randn(2, 18, 7, 7)
+    weight, mask = torch.randn(6, 4, 3, 3), torch.rand(2, 9, 7, 7)
     some = on_both(lambda *t: deform_conv2d(*t[:3], mask=t[3]), x, offset, weight, mask)
     torch.testing.assert_close(*some, rtol=1e-3, atol=1e-3)
 
