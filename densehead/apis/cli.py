@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 
 from densehead.arguments import error_chain, explain_config_error
@@ -73,7 +73,7 @@ def explain(error: Exception, config: object = None) -> str | None:
         error: as it left the package.
         config: in which a wrong key is looked up, with its path.
     """
-    text = explain_config_error(error, config)
+    text = explain_config_error(error, config.to_dict() if isinstance(config, Config) else config)
     if text is not None:
         return text
     for one in error_chain(error):

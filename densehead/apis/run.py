@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -35,6 +36,11 @@ def train(cfg: Config) -> Runner:
             message says which key or file, and what was expected.
     """
     check_sections(cfg, TRAIN_SECTIONS, cfg.filename)
+    if cfg.optim_wrapper.get("type") == "AmpOptimWrapper" and get_device() == "cpu":
+        raise ValueError(
+            "mixed precision (--amp, optim_wrapper.type=AmpOptimWrapper) needs a GPU, and there is none: leave out "
+            "--amp, or set optim_wrapper.type=OptimWrapper"
+        )
     runner = build_runner(cfg)
     runner.train()
     return runner

@@ -32,6 +32,11 @@ OPTIONS = {
     "test_dataloader.persistent_workers": False,
     "train_cfg.max_epochs": 2,
     "train_cfg.val_interval": 1,
+    "optim_wrapper.optimizer.lr": 0.02,
+    "param_scheduler.0.end": 2,
+    # such a training hits little by half
+    "val_evaluator.iou_thrs": [0.1, 0.5],
+    "test_evaluator.iou_thrs": [0.1, 0.5],
     "default_hooks.logger.interval": 1,
     "default_hooks.visualization": None,
     **{f"{name}_dataloader.dataset.{key}": value for name in ("train", "val", "test") for key, value in _DATA.items()},
