@@ -259,5 +259,6 @@ def _fit_machine(cfg: Config) -> Config:
         if not loader.get("num_workers", 0):
             loader.pop("persistent_workers", None)
     if not torch.cuda.is_available() and cfg.get("launcher", "none") != "none":
-        cfg.setdefault("model_wrapper_cfg", {"type": "MMDistributedDataParallel"})
+        wrapper = {"type": "MMDistributedDataParallel", "device_ids": None, "broadcast_buffers": False}
+        cfg.setdefault("model_wrapper_cfg", wrapper)
     return cfg

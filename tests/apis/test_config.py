@@ -180,4 +180,4 @@ def test_workers_that_cannot_persist(tmp_path):
 def test_several_processes_without_gpus(tmp_path):
     cfg = tiny_config(tmp_path)
     cfg.launcher = "pytorch"
-    assert prepare_training(cfg).model_wrapper_cfg == {"type": "MMDistributedDataParallel"}
+    assert prepare_training(cfg).model_wrapper_cfg.device_ids is None
