@@ -8,8 +8,8 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from densehead.datasets import validate
-from densehead.datasets.palette import distinct_colors
 from densehead.registry import DATASETS, TRANSFORMS
+from densehead.visualization.palette import class_colors
 
 
 @DATASETS.register_module()
@@ -61,7 +61,7 @@ class BaseDetDataset(BaseDataset):
         if "classes" in meta:
             meta["classes"] = validate.check_classes(meta["classes"], cls.__name__)
             if "palette" not in meta or ("classes" in given and "palette" not in given):
-                meta["palette"] = distinct_colors(len(meta["classes"]))
+                meta["palette"] = class_colors(None, len(meta["classes"]))
         return meta
 
     def full_init(self) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from densehead.datasets import validate
 from densehead.datasets.base_det_dataset import BaseDetDataset
 from densehead.datasets.coco_file import annotation_columns, read_coco, without_gc
-from densehead.datasets.palette import distinct_colors
 from densehead.registry import DATASETS
+from densehead.visualization.palette import class_colors
 
 # fmt: off
 COCO_CLASSES = (
@@ -45,7 +45,7 @@ class CocoDataset(BaseDetDataset):
         metainfo, filter_cfg, ...: see :class:`BaseDetDataset`.
     """
 
-    METAINFO = {"classes": COCO_CLASSES, "palette": distinct_colors(len(COCO_CLASSES))}
+    METAINFO = {"classes": COCO_CLASSES, "palette": class_colors(None, len(COCO_CLASSES))}
 
     @without_gc()
     def load_data_list(self) -> list[dict]:

@@ -6,8 +6,8 @@ import os
 
 from densehead.datasets.coco import CocoDataset
 from densehead.datasets.digits_scene import DigitsSpec, write_digits
-from densehead.datasets.palette import distinct_colors
 from densehead.registry import DATASETS
+from densehead.visualization.palette import class_colors
 
 NUM_IMAGES = {"train": 3000, "val": 500}
 
@@ -35,7 +35,7 @@ class DigitsDataset(CocoDataset):
         ValueError: parameters that no scene can be made of.
     """
 
-    METAINFO = {"classes": tuple("0123456789"), "palette": distinct_colors(10)}
+    METAINFO = {"classes": tuple("0123456789"), "palette": class_colors(None, 10)}
 
     def __init__(
         self,

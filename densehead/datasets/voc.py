@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from densehead.datasets.palette import distinct_colors
 from densehead.datasets.xml_style import XMLDataset
 from densehead.registry import DATASETS
+from densehead.visualization.palette import class_colors
 
 # fmt: off
 VOC_CLASSES = (
@@ -22,7 +22,7 @@ class VOCDataset(XMLDataset):
     ``ConcatDataset`` of both needs ``ignore_keys=['dataset_type']``.
     """
 
-    METAINFO = {"classes": VOC_CLASSES, "palette": distinct_colors(len(VOC_CLASSES))}
+    METAINFO = {"classes": VOC_CLASSES, "palette": class_colors(None, len(VOC_CLASSES))}
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)

@@ -35,6 +35,8 @@ PALETTE: tuple[Color, ...] = (
     (153, 238, 204),
 )
 BUILT_IN = ("random", "coco", "voc", "citys")
+#: What the colours are mixed with, and how much, each time the table is used up: four times as many classes.
+SHADES = ((255, 0.0), (255, 0.45), (0, 0.35), (255, 0.7))
 
 
 def class_colors(choice: Any, count: int) -> list[Color]:
@@ -43,14 +45,15 @@ def class_colors(choice: Any, count: int) -> list[Color]:
     Args:
         choice: a sequence of colours, which is repeated if it is too short; one colour for all, as three numbers or as
             a name that :mod:`PIL.ImageColor` knows (``'lime'``, ``'#40aaff'``); None or one of mmdetection's names
-            of palettes (``'random'``, ``'coco'``, ...) for :data:`PALETTE`.
+            of palettes (``'random'``, ``'coco'``, ...) for :data:`PALETTE`, and lighter and darker shades of it
+            for more classes than it has colours.
         count: number of classes.
 
     Raises:
         ValueError: no such colour.
     """
     if choice is None or (isinstance(choice, str) and choice in BUILT_IN):
-        choice = PALETTE
+        return [_shade(index) for index in range(count)]
     if isinstance(choice, str) or (len(choice) and isinstance(choice[0], Real)):
         choice = [choice]
     colors = [_color(one) for one in choice] or PALETTE
@@ -66,6 +69,12 @@ def luminance(color: Sequence[int]) -> float:
     """Relative luminance of an sRGB colour, from 0 (black) to 1 (white)."""
     linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in color]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _shade(index: int) -> Color:
+    other, share = SHADES[index // len(PALETTE) % len(SHADES)]
+    red, green, blue = (round(channel + (other - channel) * share) for channel in PALETTE[index % len(PALETTE)])
+    return red, green, blue
 
 
 def _color(value: str | Sequence[int]) -> Color:

@@ -8,8 +8,8 @@ import torch
 from mmengine.registry import DefaultScope
 
 from densehead.datasets import CocoDataset
-from densehead.datasets.palette import distinct_colors
 from densehead.registry import DATASETS
+from densehead.visualization import class_colors
 
 PIPELINE = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations", "with_bbox": True}, {"type": "PackDetInputs"}]
 
@@ -109,7 +109,7 @@ def test_palette_fits_the_classes(coco, write_coco):
     assert len(CocoDataset.METAINFO["classes"]) == 80
     assert len(set(CocoDataset.METAINFO["palette"])) == 80
     dataset = CocoDataset(**write_coco(coco))
-    assert dataset.metainfo["palette"] == distinct_colors(3)
+    assert dataset.metainfo["palette"] == class_colors(None, 3)
     own = CocoDataset(**write_coco(coco, metainfo={"classes": ("cat", "dog", "bird"), "palette": [(1, 2, 3)] * 3}))
     assert own.metainfo["palette"] == [(1, 2, 3)] * 3
 
