@@ -1,6 +1,6 @@
 # ATSS, ResNet-50, large-scale jitter, mixed precision, 200 epochs.
 # Paper: https://arxiv.org/abs/1912.02424
-# COCO val2017: no figure published for this one. Cost: 200 epochs with 8 images a GPU.
+# COCO val2017: box AP not published. Cost: 200 epochs with 8 images a GPU.
 # Command (8 GPUs): tools/dist_train.sh configs/atss/atss_r50_fpn_8xb8-amp-lsj-200e_coco.py 8
 _base_ = "../common/lsj-200e_coco-detection.py"
 

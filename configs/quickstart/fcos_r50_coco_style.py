@@ -8,7 +8,7 @@
 #   python tools/train.py configs/quickstart/fcos_r50_coco_style.py --cfg-options \
 #       data_root=data/pets/ classes="('cat','dog')"
 # Paper: FCOS: Fully Convolutional One-Stage Object Detection, https://arxiv.org/abs/1904.01355
-# Expected: that depends on the data. Cost: 4 GB of GPU memory; the weights (100 MB) are downloaded once.
+# Expected: an AP that depends on the data. Cost: 4 GB of GPU memory; the weights (100 MB) are downloaded once.
 _base_ = [
     "../_base_/datasets/coco_detection.py",
     "../_base_/schedules/schedule_1x.py",

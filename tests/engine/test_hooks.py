@@ -105,7 +105,7 @@ def trained(tmp_path_factory, data_root):
     folder = tmp_path_factory.mktemp("trained")
     backends = [{"type": "LocalVisBackend"}]
     train(prepare_training(tiny_config(folder, data_root, train_cfg__max_epochs=1, visualizer__vis_backends=backends)))
-    train(prepare_training(tiny_config(folder, data_root), resume="auto"))
+    train(prepare_training(tiny_config(folder, data_root, default_scope="mmdet"), resume="auto"))
     return folder / "work"
 
 

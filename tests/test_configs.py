@@ -1,0 +1,124 @@
+"""Every config can be read and built; those of the model zoo have the settings they are known for."""
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
+
+import densehead  # noqa: F401
+from densehead.registry import DATA_SAMPLERS, DATASETS, METRICS, MODELS, OPTIM_WRAPPERS
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+ALL = sorted(
+    path for path in CONFIGS.rglob("*.py") if path.parent.name not in ("datasets", "schedules", "_base_", "common")
+)
+ZOO = [path for path in ALL if path.parent.name in ("fcos", "atss")]
+# What each config of the zoo is known for, taken from mmdetection 3.3.0: backbone, its weights and first mean, what the
+# head differs in, NMS threshold, optimizer (kind, rate, decay), schedule, images a GPU, what is done to images' sizes.
+ESSENTIALS = json.loads((Path(__file__).parent / "data" / "zoo_settings.json").read_text())
+NAMES = {
+    "norm_on_bbox": "norm",
+    "centerness_on_reg": "ctr-on-reg",
+    "center_sampling": "center",
+    "dcn_on_last_conv": "dcn",
+    "conv_bias": "bias",
+}
+SIZES = {"Resize": "scale", "RandomChoiceResize": "scales", "RandomResize": "ratio_range", "RandomCrop": "crop_size"}
+
+
+def ident(path):
+    return str(path.relative_to(CONFIGS))
+
+
+def lists(node):
+    """Return the config with tuples as lists, which mean the same in it."""
+    if isinstance(node, dict):
+        return {key: lists(value) for key, value in node.items()}
+    return [lists(one) for one in node] if isinstance(node, list | tuple) else node
+
+
+def essentials(cfg):
+    model, head = cfg.model, cfg.model.bbox_head
+    backbone = f"{model.backbone.type}-{model.backbone.depth}" + ("-dcn" if "dcn" in model.backbone else "")
+    dataset = cfg.train_dataloader.dataset
+    rounds = cfg.train_cfg.max_epochs * dataset.get("times", 1)
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    optimizer = cfg.optim_wrapper
+    return {
+        "backbone": backbone,
+        "weights": model.backbone.init_cfg.checkpoint,
+        "first_mean": model.data_preprocessor.mean[0],
+        "head": " ".join([head.loss_bbox.type, *(short for name, short in NAMES.items() if head.get(name) is True)]),
+        "nms_iou": model.test_cfg.nms.iou_threshold,
+        "optimizer": [optimizer.type, round(optimizer.optimizer.lr, 6), optimizer.optimizer.weight_decay],
+        "clip_grad": (optimizer.get("clip_grad") or {}).get("max_norm"),
+        "epochs": rounds,
+        "milestones": cfg.param_scheduler[1].milestones,
+        "warmup": [cfg.param_scheduler[0].type, round(cfg.param_scheduler[0].get("start_factor", 1 / 3), 4)],
+        "images_per_gpu": cfg.train_dataloader.batch_size,
+        "sizes": [lists(step[SIZES[step.type]]) for step in dataset.pipeline if step.type in SIZES],
+    }
+
+
+def missing_backbone(cfg):
+    return cfg.model.backbone.type not in MODELS
+
+
+@pytest.fixture(params=ALL, ids=ident)
+def cfg(request):
+    """Each config that is not a mere base."""
+    loaded = Config.fromfile(request.param)
+    init_default_scope(loaded.default_scope)
+    return loaded
+
+
+@pytest.mark.parametrize("path", ZOO, ids=ident)
+def test_settings_of_the_zoo(path):
+    assert essentials(Config.fromfile(path)) == ESSENTIALS[ident(path)]
+
+
+def test_the_zoo_is_complete():
+    assert {ident(path) for path in ZOO} == set(ESSENTIALS)
+
+
+def test_models_can_be_built(cfg, monkeypatch):
+    if missing_backbone(cfg):
+        pytest.xfail(f"no backbone {cfg.model.backbone.type}")
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", None)  # weights are for init_weights
+    before = copy.deepcopy(cfg.model.to_dict())
+    model = MODELS.build(cfg.model)
+    assert type(model).__name__ == cfg.model.type
+    assert cfg.model.to_dict() == before
+    strides = model.bbox_head.prior_generator.strides
+    assert len(strides) == cfg.model.neck.num_outs
+
+
+def test_pipelines_and_parts_can_be_built(cfg):
+    for name in ("train", "val", "test"):
+        loader = cfg[f"{name}_dataloader"]
+        dataset = loader.dataset
+        while "dataset" in dataset:
+            dataset = dataset.dataset
+        Compose(dataset.pipeline)
+        if dataset.type != "DigitsDataset":  # which writes its images
+            built = DATASETS.build({**dataset, "lazy_init": True})
+            assert len(built.metainfo["classes"]) == cfg.model.bbox_head.num_classes
+        for key in ("sampler", "batch_sampler"):
+            assert key not in loader or DATA_SAMPLERS.get(loader[key].type)
+        assert name == "train" or METRICS.get(cfg[f"{name}_evaluator"].type)
+    assert OPTIM_WRAPPERS.get(cfg.optim_wrapper.type)
+
+
+@pytest.mark.parametrize("path", ALL, ids=ident)
+def test_head_of_a_config_file(path):
+    """Paper, expected AP, cost and command come first."""
+    comment = re.match(r"(#.*\n)+", path.read_text()).group()
+    for word in ("https://arxiv.org/abs/", "AP", "Cost:", f"configs/{ident(path)}"):
+        assert word in comment, word
+    assert re.search(r"tools/(dist_)?train", comment)
