@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 from mmengine.fileio import get_file_backend
@@ -6,17 +7,18 @@ from mmengine.fileio import get_file_backend
 from densehead.engine.files import ATOMIC, AtomicBackend, find_last_checkpoint
 
 
-def test_a_file_is_whole_or_as_before(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("owner", "step"), [(os, "fsync"), (Path, "replace")])
+def test_a_file_is_whole_or_as_before(tmp_path, monkeypatch, owner, step):
     backend = get_file_backend(str(tmp_path), backend_args={"backend": ATOMIC})
     assert isinstance(backend, AtomicBackend)
     path = tmp_path / "new" / "epoch_1.pth"
     backend.put(b"first", str(path))
     assert path.read_bytes() == b"first"
 
-    def killed(descriptor):
+    def killed(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "fsync", killed)
+    monkeypatch.setattr(owner, step, killed)
     with pytest.raises(KeyboardInterrupt):
         backend.put(b"second", str(path))
     assert path.read_bytes() == b"first"
