@@ -12,9 +12,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 
+from densehead.apis.options import OptionAction
 from densehead.arguments import error_chain, explain_config_error
 from densehead.engine.interrupt import TrainingStopped
 
@@ -28,7 +29,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=OptionAction,
         metavar="KEY=VALUE",
         help="override keys of the config: model.bbox_head.num_classes=3 classes=\"('cat','dog')\"",
     )

@@ -1,19 +1,15 @@
-"""Reading a config file, and completing it for a training or a test."""
+"""Completing a config for a training or a test."""
 
 from __future__ import annotations
 
-import ast
 import copy
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
 
-from densehead.arguments import near
 from densehead.engine.files import ATOMIC, find_last_checkpoint
 
 # Hooks that mmengine adds by itself, which None switches off
@@ -26,69 +22,6 @@ TRAINING_HOOKS = {
     "summary": {"type": "densehead.TrainingSummaryHook"},
 }
 TEST_HOOKS = {name: TRAINING_HOOKS[name] for name in ("check_classes", "check_checkpoint")}
-# Top-level keys that a config need not have for an option to set them
-RUN_KEYS = (
-    "auto_scale_lr",
-    "custom_hooks",
-    "custom_imports",
-    "data_preprocessor",
-    "default_hooks",
-    "default_scope",
-    "env_cfg",
-    "experiment_name",
-    "launcher",
-    "load_from",
-    "log_level",
-    "log_processor",
-    "model_wrapper_cfg",
-    "optim_wrapper",
-    "param_scheduler",
-    "randomness",
-    "resume",
-    "runner_type",
-    "test_cfg",
-    "test_dataloader",
-    "test_evaluator",
-    "train_cfg",
-    "train_dataloader",
-    "tta_model",
-    "tta_pipeline",
-    "val_cfg",
-    "val_dataloader",
-    "val_evaluator",
-    "visualizer",
-    "work_dir",
-)
-
-
-def load_config(file: str | os.PathLike, options: Mapping[str, Any] | None = None) -> Config:
-    """Read a config file.
-
-    An option that names a variable of the file itself (``data_root=...``, ``classes=...``) counts from the line of its
-    assignment on, so all that the file makes of it follows; any other option is merged into what the file gives.
-
-    Args:
-        file: path of the config file.
-        options: what to override, by dotted keys, as ``--cfg-options`` gives it.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, or an option names a top-level key that neither the file nor the runner has.
-    """
-    path = Path(file)
-    if not path.is_file():
-        siblings = [one.name for one in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise FileNotFoundError(f"there is no config file {path}.{near(path.name, siblings)}")
-    options = dict(options or {})
-    try:
-        cfg = _read(path, options)
-        _check_options(cfg, options, path)
-        cfg.merge_from_dict(options)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read as a config: {type(error).__name__}: {error}") from error
-    return cfg
 
 
 def prepare_training(
@@ -179,48 +112,6 @@ def require_checkpoint(path: str | None, key: str) -> None:
     kept = sorted(one.name for one in folder.glob("*.pth")) if folder.is_dir() else []
     hint = f"; in {folder} there are {', '.join(kept[:5])}" if kept else ""
     raise FileNotFoundError(f"{key}: there is no checkpoint {path}{hint}")
-
-
-def _read(path: Path, options: dict[str, Any]) -> Config:
-    """Read the file, with new values of the variables that options name; these are taken out of ``options``."""
-    text = path.read_text(encoding="utf-8")
-    try:
-        tree = ast.parse(text)
-    except SyntaxError:  # or templates of mmengine, which are no Python before they are filled in
-        return Config.fromfile(path)
-    changed = set()
-    for node in tree.body:
-        name = node.targets[0].id if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) else None
-        if name == "_base_":
-            node.value = _absolute(node.value, path.parent.resolve())
-        elif name in options and not isinstance(options[name], dict):
-            node.value = ast.parse(repr(options[name]), mode="eval").body
-            changed.add(name)
-    if not changed or path.suffix != ".py":
-        return Config.fromfile(path)
-    with tempfile.TemporaryDirectory() as folder:
-        copied = Path(folder, path.name)
-        copied.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
-        cfg = Config.fromfile(copied)
-    for name in changed:
-        del options[name]
-    return Config(cfg._cfg_dict, cfg_text=text, filename=str(path))
-
-
-def _absolute(bases: ast.expr, folder: Path) -> ast.expr:
-    """Return the expression of ``_base_`` with paths that do not depend on where the file is."""
-    bases = copy.deepcopy(bases)
-    for node in ast.walk(bases):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "::" not in node.value:
-            node.value = str(folder / node.value)
-    return bases
-
-
-def _check_options(cfg: Config, options: Mapping[str, Any], path: Path) -> None:
-    for option in options:
-        key = option.partition(".")[0]
-        if key not in cfg and key not in RUN_KEYS:
-            raise ValueError(f"--cfg-options {option}: {path.name} has no key {key!r}.{near(key, (*cfg, *RUN_KEYS))}")
 
 
 def _set_work_dir(cfg: Config, work_dir: str | None) -> None:

@@ -17,7 +17,8 @@ from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint_to_model
 from torch import nn
 
-from densehead.apis.config import load_config, require_checkpoint
+from densehead.apis.config import require_checkpoint
+from densehead.apis.options import load_config
 from densehead.engine.checks import compare_states
 from densehead.registry import DATASETS, MODELS, SCOPE
 from densehead.structures import DetDataSample

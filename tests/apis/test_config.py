@@ -1,3 +1,4 @@
+import argparse
 import re
 
 import pytest
@@ -6,6 +7,7 @@ from mmengine.config import Config
 
 from densehead.apis import load_config, prepare_test, prepare_training, show_predictions
 from densehead.apis.config import TEST_HOOKS, TRAINING_HOOKS, require_checkpoint
+from densehead.apis.options import OptionAction
 from tests.engine.tiny import QUICKSTART, ROOT, tiny_config
 
 VOC_STYLE = ROOT / "configs" / "quickstart" / "fcos_r18_voc_style.py"
@@ -44,6 +46,52 @@ def test_bases_in_lists_and_templates(write):
     write("lr = 1\nsteps = [1, 2]", "base.py")
     path = write('_base_ = ["./base.py"]\nfirst = 3\nsecond = [first, {{_base_.lr}}]')
     assert load_config(path, {"first": 5}).second == [5, 1]
+
+
+def test_variables_of_bases():
+    path = ROOT / "configs" / "fcos" / "fcos_r50-caffe_fpn_gn-head-center_1x_coco.py"
+    backends = [{"type": "LocalVisBackend"}, {"type": "TensorboardVisBackend"}]
+    cfg = load_config(path, {"data_root": "/coco/", "vis_backends": backends})
+    assert cfg.train_dataloader.dataset.data_root == cfg.test_dataloader.dataset.data_root == "/coco/"
+    assert cfg.test_evaluator.ann_file == "/coco/annotations/instances_val2017.json"
+    assert cfg.visualizer.vis_backends == backends
+    assert cfg.model.bbox_head.center_sampling
+    assert cfg.filename == str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a=('traffic light','car')", ("traffic light", "car")),
+        (
+            "a=[dict(type='EMAHook', momentum=0.1), dict(b=[1, dict(c=None)])]",
+            [{"type": "EMAHook", "momentum": 0.1}, {"b": [1, {"c": None}]}],
+        ),
+        ("a={'b': True}", {"b": True}),
+        ("a=1,2", [1, 2]),
+        ("a=(8,16)", (8, 16)),
+        ("a=1e-3", 0.001),
+        ("a=data/it's=here", "data/it's=here"),
+        ("a=dict(b=open('x'))", "dict(b=open('x'))"),
+        ("a=None", None),
+    ],
+)
+def test_values_of_options(text, value):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=OptionAction)
+    assert parser.parse_args(["--cfg-options", text, "c=2", "--cfg-options", "d=3"]).cfg_options == {
+        "a": value,
+        "c": 2,
+        "d": 3,
+    }
+
+
+def test_option_without_a_value(capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=OptionAction)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--cfg-options", "max_epochs"])
+    assert "--cfg-options takes KEY=VALUE, but got 'max_epochs'" in capsys.readouterr().err
 
 
 def test_dict_variables_are_merged(write):

@@ -135,6 +135,13 @@ def test_flags_of_test(tmp_path, config, call):
     assert "work_dirs/tiny/epoch_1.pth is a checkpoint of another architecture: it has" in error
 
 
+def test_tensorboard(config, call, tmp_path):
+    path = config(default_hooks__summary=None, train_cfg__max_epochs=1)
+    backends = "visualizer.vis_backends=[dict(type='LocalVisBackend'),dict(type='TensorboardVisBackend')]"
+    assert call("train.py", path, "--cfg-options", backends)[0] == 0
+    assert list(tmp_path.glob("work_dirs/tiny/*/vis_data/events.out.tfevents.*"))
+
+
 BAD_INPUT = [
     (
         {},
