@@ -6,10 +6,22 @@ default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50),
     param_scheduler=dict(type="ParamSchedulerHook"),
-    # the best by the first metric of the evaluator (coco/bbox_mAP, pascal_voc/mAP) and the three newest
-    checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=3, save_best="auto"),
+    # the best by the first metric of the evaluator (coco/bbox_mAP, pascal_voc/mAP) and the three newest, none half written
+    checkpoint=dict(
+        type="CheckpointHook",
+        interval=1,
+        max_keep_ckpts=3,
+        save_best="auto",
+        backend_args=dict(backend="densehead_atomic"),
+    ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     visualization=dict(type="DetVisualizationHook"),
+    # tools/train.py adds these to a config that does not name them; None is for none
+    seeds=dict(type="SeedHook"),
+    check_classes=dict(type="NumClassCheckHook"),
+    check_checkpoint=dict(type="CheckpointCheckHook"),
+    memory=dict(type="HostMemoryHook"),
+    summary=dict(type="TrainingSummaryHook"),
 )
 
 env_cfg = dict(

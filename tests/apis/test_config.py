@@ -198,11 +198,17 @@ def test_prepare_test(tmp_path):
     checkpoint.write_bytes(b"")
     cfg = prepare_test(tiny_config(tmp_path), str(checkpoint))
     assert cfg.load_from == str(checkpoint)
-    assert set(TEST_HOOKS) <= set(cfg.default_hooks)
-    assert "summary" not in cfg.default_hooks
     hook = show_predictions(cfg, show=True, show_dir="pictures", wait_time=1).default_hooks.visualization
-    assert (hook.type, hook.draw, hook.show, hook.wait_time) == ("densehead.DetVisualizationHook", True, True, 1)
+    assert (hook.type, hook.draw, hook.show, hook.wait_time) == ("DetVisualizationHook", True, True, 1)
     assert hook.test_out_dir == "pictures"
+
+
+def test_prepare_test_of_a_config_without_hooks(tmp_path):
+    checkpoint = tmp_path / "epoch_1.pth"
+    checkpoint.write_bytes(b"")
+    cfg = prepare_test(Config({"model": {}}), str(checkpoint))
+    assert set(cfg.default_hooks) == set(TEST_HOOKS)
+    assert show_predictions(cfg).default_hooks.visualization.type == "densehead.DetVisualizationHook"
 
 
 def test_tta(tmp_path):

@@ -38,7 +38,6 @@ OPTIONS = {
     "val_evaluator.iou_thrs": [0.1, 0.5],
     "test_evaluator.iou_thrs": [0.1, 0.5],
     "default_hooks.logger.interval": 1,
-    "default_hooks.visualization": None,
     **{f"{name}_dataloader.dataset.{key}": value for name in ("train", "val", "test") for key, value in _DATA.items()},
 }
 
