@@ -1,14 +1,15 @@
 # FCOS on handwritten digits: a detector from scratch in a few minutes on a CPU, nothing to download.
 # Paper: FCOS: Fully Convolutional One-Stage Object Detection, https://arxiv.org/abs/1904.01355
-# ResNet-18 at half width, FPN of 64 channels; 3,000 images of 128 pixels, 8 epochs.
-# Expected: bbox_mAP_50 above 0.85. Cost: less than 5 minutes on 2 cores, 1 GB of memory.
+# ResNet-18 at half width, FPN of 64 channels; 3,000 images of 96 pixels, 6 epochs.
+# Expected: bbox_mAP_50 about 0.97. Cost: about 4 minutes on 2 cores, 1 GB of memory.
 # Command: python tools/train.py configs/quickstart/fcos_r18_digits.py
 _base_ = "../_base_/default_runtime.py"
 
 data_root = "data/digits"
 num_images = 3000
-image_size = 128
-max_epochs = 8
+image_size = 96
+digits = dict(min_size=22, max_size=64, max_digits=5, max_iou=0.05)  # pixels; how many, how much they overlap
+max_epochs = 6
 batch_size = 16
 
 model = dict(
@@ -37,7 +38,7 @@ model = dict(
         out_channels=64,
         start_level=1,
         add_extra_convs="on_output",
-        num_outs=4,
+        num_outs=3,
         relu_before_extra_convs=True,
     ),
     bbox_head=dict(
@@ -46,8 +47,8 @@ model = dict(
         in_channels=64,
         stacked_convs=2,
         feat_channels=64,
-        strides=[8, 16, 32, 64],
-        regress_ranges=((-1, 16), (16, 32), (32, 64), (64, 1e8)),
+        strides=[8, 16, 32],
+        regress_ranges=((-1, 32), (32, 64), (64, 1e8)),
         norm_cfg=dict(type="GN", num_groups=16),
         center_sampling=True,
         norm_on_bbox=True,
@@ -85,6 +86,7 @@ train_dataloader = dict(
         split="train",
         num_images=num_images,
         image_size=image_size,
+        digits=digits,
         pipeline=train_pipeline,
     ),
 )
@@ -99,6 +101,7 @@ val_dataloader = dict(
         data_root=data_root,
         split="val",
         image_size=image_size,
+        digits=digits,
         test_mode=True,
         pipeline=test_pipeline,
     ),
@@ -107,7 +110,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type="CocoMetric", metric="bbox")
 test_evaluator = val_evaluator
 
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=2)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=3)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(

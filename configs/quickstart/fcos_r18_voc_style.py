@@ -19,12 +19,15 @@ classes = ("first", "second")  # as the XML files name them, in any order
 scale = (320, 240)  # images are resized to fit into this width and height, keeping their ratio
 flip = 0.5  # probability of mirroring an image; 0 where left and right differ, as in letters
 batch_size = 8
-max_epochs = 40
+max_epochs = 32
 # Distances from an object's centre to its sides (pixels, after resizing) for which each pyramid level is responsible:
 # up to half the longer side of the objects. For images of 800 x 1333: ((-1, 64), (64, 128), (128, 256), (256, 1e8)).
 regress_ranges = ((-1, 48), (48, 96), (96, 192), (192, 1e8))
 
-model = dict(bbox_head=dict(num_classes=len(classes), regress_ranges=regress_ranges))
+model = dict(
+    neck=dict(num_outs=4),
+    bbox_head=dict(num_classes=len(classes), strides=[8, 16, 32, 64], regress_ranges=regress_ranges),
+)
 
 train_pipeline = [
     dict(type="LoadImageFromFile"),
@@ -73,7 +76,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type="CocoMetric", metric="bbox")
 test_evaluator = val_evaluator
 
-train_cfg = dict(max_epochs=max_epochs, val_interval=5)
+train_cfg = dict(max_epochs=max_epochs, val_interval=8)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(type="CosineAnnealingLR", by_epoch=True, begin=0, end=max_epochs, eta_min=2e-5, convert_to_iter_based=True),

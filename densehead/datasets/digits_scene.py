@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from mmengine.utils import ProgressBar
 
-VERSION = 1  # of what is drawn: a change of the pictures needs another number
+VERSION = 2  # of what is drawn: a change of the pictures needs another number
 SPLITS = ("train", "val")
 INK = 0.4  # opacity from which a pixel belongs to a digit's box
 GRAY = np.array([0.114, 0.587, 0.299])  # luminance of BGR
@@ -74,6 +74,7 @@ class Scenery:
     """Draws the scenes of a :class:`DigitsSpec`; scene ``i`` does not depend on the number of scenes."""
 
     TRIES = 30  # to place a digit
+    DIM = 0.55  # brightness of the photographs, on which all digits are light
     CONTRAST = 110  # least difference of luminance between a digit and what is behind it (of 255)
 
     def __init__(self, spec: DigitsSpec) -> None:
@@ -121,13 +122,13 @@ class Scenery:
         crop = photo[top : top + side, left : left + side]
         if rng.random() < 0.5:
             crop = crop[:, ::-1]
-        return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)
+        return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) * self.DIM
 
     @staticmethod
     def _ink(rng: np.random.Generator, glyph: np.ndarray, size: float) -> np.ndarray:
         """Opacity (h, w) of a digit whose ink just fills it: its longer side is about ``size``."""
-        angle = np.deg2rad(rng.uniform(-8, 8))
-        stretch = np.exp(rng.uniform(-0.1, 0.1))
+        angle = np.deg2rad(rng.uniform(-5, 5))
+        stretch = np.exp(rng.uniform(-0.06, 0.06))
         rows, columns = np.nonzero(glyph > 0.25)
         scale = size / max(np.ptp(rows) + 1, (np.ptp(columns) + 1) * stretch)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -135,7 +136,7 @@ class Scenery:
         side = int(np.ceil(scale * glyph.shape[0] * 1.25))
         shift = side / 2 - matrix @ [(glyph.shape[1] - 1) / 2, (glyph.shape[0] - 1) / 2]
         smooth = cv2.warpAffine(glyph, np.column_stack([matrix, shift]), (side, side), flags=cv2.INTER_CUBIC)
-        ink = np.clip((smooth - 0.42) / 0.3, 0, 1)  # steep: strokes are solid and leave their loops open
+        ink = np.clip((smooth - 0.15) / 0.5, 0, 1)  # faint strokes stay to be seen, and loops open
         rows, columns = (np.flatnonzero((ink >= INK).any(axis)) for axis in (1, 0))
         return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
@@ -160,11 +161,10 @@ class Scenery:
         return None
 
     def _paint(self, rng: np.random.Generator, patch: np.ndarray, ink: np.ndarray) -> None:
-        """Blend a digit into ``patch`` (h, w, 3), in a colour of another luminance than what is under its strokes."""
+        """Blend a digit into ``patch`` (h, w, 3), in a lighter colour than what is under its strokes."""
         behind = float((patch @ GRAY)[ink >= INK].mean())
-        brighter = rng.random() < (255 - behind) / 255 if 255 - self.CONTRAST > behind > self.CONTRAST else behind < 128
-        low, high = (behind + self.CONTRAST, 255) if brighter else (0, behind - self.CONTRAST)
-        color = _color_of_luminance(rng.uniform(0, 255, 3), rng.uniform(low, max(high, low)))
+        luminance = rng.uniform(min(behind + self.CONTRAST, 245), 250)
+        color = _color_of_luminance(rng.uniform(0, 255, 3), luminance)
         alpha = (ink * rng.uniform(0.9, 1.0))[..., None]
         patch += alpha * (color - patch)
 
