@@ -1,7 +1,7 @@
 """Models: detectors and what they are made of."""
 
 from densehead.models.assigners import ATSSAssigner, FCOSAssigner, MaxIoUAssigner
-from densehead.models.backbones import ResNet
+from densehead.models.backbones import ResNet, ResNeXt
 from densehead.models.coders import DeltaXYWHBBoxCoder, DistancePointBBoxCoder
 from densehead.models.data_preprocessor import BatchFixedSizePad, BatchSyncRandomResize, DetDataPreprocessor
 from densehead.models.detectors import ATSS, FCOS, BaseDetector, SingleStageDetector
@@ -28,6 +28,7 @@ __all__ = [
     "FCOSHead",
     "MaxIoUAssigner",
     "MlvlPointGenerator",
+    "ResNeXt",
     "ResNet",
     "SingleStageDetector",
 ]

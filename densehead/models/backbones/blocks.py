@@ -95,6 +95,8 @@ class Bottleneck(ResidualBlock):
     Args:
         style: ``'pytorch'`` puts the stride into the 3x3 convolution, ``'caffe'`` into the first 1x1.
         dcn: deformable convolution in place of the 3x3 one; with ``fallback_on_stride`` not where it has a stride.
+        groups: groups of the 3x3 convolution.
+        width: channels of the 3x3 convolution; ``planes`` if None.
     """
 
     expansion = 4
@@ -109,6 +111,8 @@ class Bottleneck(ResidualBlock):
         style: str = "pytorch",
         conv_cfg: OptConfig = None,
         dcn: OptConfig = None,
+        groups: int = 1,
+        width: int | None = None,
         **kwargs,
     ) -> None:
         first, second = (stride, 1) if style == "caffe" else (1, stride)
@@ -117,10 +121,11 @@ class Bottleneck(ResidualBlock):
             deform_cfg = dict(dcn)
             if not (deform_cfg.pop("fallback_on_stride", False) and second != 1):
                 spatial_cfg = deform_cfg
-        spatial = {"stride": second, "padding": dilation, "dilation": dilation, "bias": False}
+        width = planes if width is None else width
+        spatial = {"stride": second, "padding": dilation, "dilation": dilation, "groups": groups, "bias": False}
         convs = [
-            build_conv(conv_cfg, inplanes, planes, 1, stride=first, bias=False),
-            build_conv(spatial_cfg, planes, planes, 3, **spatial),
-            build_conv(conv_cfg, planes, planes * self.expansion, 1, bias=False),
+            build_conv(conv_cfg, inplanes, width, 1, stride=first, bias=False),
+            build_conv(spatial_cfg, width, width, 3, **spatial),
+            build_conv(conv_cfg, width, planes * self.expansion, 1, bias=False),
         ]
         super().__init__(convs, **kwargs)

@@ -113,6 +113,7 @@ class ResNet(BaseModule):
                 dcn=dcn if dcn and stage_with_dcn[stage] else None,
                 with_cp=with_cp,
                 zero_init=zero_init_residual and init_cfg is None,
+                **self._block_options(planes, base_channels),
             )
             channels = planes * block.expansion
             self.stage_names.append(f"layer{stage + 1}")
@@ -146,6 +147,10 @@ class ResNet(BaseModule):
     def init_weights(self) -> None:
         """Initialise as ``init_cfg`` says."""
         init_weights(self, super().init_weights, key="backbone.init_cfg")
+
+    def _block_options(self, planes: int, base_channels: int) -> dict[str, int]:
+        """Return more arguments of the blocks of a stage."""
+        return {}
 
     def _add_stem(self, in_channels: int, channels: int, conv_cfg: OptConfig, norm_cfg: ConfigDict) -> None:
         if self.deep_stem:
