@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "configs" / "quickstart" / "fcos_r18_digits.py"
@@ -92,3 +93,12 @@ def text_of_config_once(monkeypatch):
         return formatted[key]
 
     monkeypatch.setattr(Config, "pretty_text", property(cached))
+
+
+@pytest.fixture(autouse=True)
+def default_scope_as_before():
+    """A runner or a detector sets mmengine's default scope for the whole process; other tests have their own."""
+    before = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
