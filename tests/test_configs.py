@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 
 import densehead  # noqa: F401
 from densehead.registry import DATA_SAMPLERS, DATASETS, METRICS, MODELS, OPTIM_WRAPPERS
-from tests.engine.tiny import default_scope_as_before  # noqa: F401
+from tests.engine.tiny import no_default_scope_left  # noqa: F401
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ALL = sorted(

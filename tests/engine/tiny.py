@@ -18,6 +18,9 @@ OPTIONS = {
     "model.backbone.base_channels": 8,
     "model.neck.in_channels": [8, 16, 32, 64],
     "model.neck.out_channels": 16,
+    "model.neck.num_outs": 4,
+    "model.bbox_head.strides": [8, 16, 32, 64],
+    "model.bbox_head.regress_ranges": ((-1, 16), (16, 32), (32, 64), (64, 1e8)),
     "model.bbox_head.in_channels": 16,
     "model.bbox_head.feat_channels": 16,
     "model.bbox_head.norm_cfg.num_groups": 4,
@@ -96,9 +99,7 @@ def text_of_config_once(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def default_scope_as_before():
-    """A runner or a detector sets mmengine's default scope for the whole process; other tests have their own."""
-    before = dict(DefaultScope._instance_dict)
+def no_default_scope_left():
+    """A runner or a detector sets the default scope of the whole process; other tests count on there being none."""
     yield
     DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
