@@ -27,7 +27,7 @@ def near(name: str, known: Any, count: int = 3) -> str:
 def accepted_keys(kind: Any) -> list[str]:
     """Return the keyword arguments of a callable; those of a class's parents too, as far as ``**kwargs`` reach."""
     functions = [kind]
-    if _is_class(kind):
+    if inspect.isclass(kind):
         functions = [one.__init__ for one in kind.__mro__ if "__init__" in vars(one)]
     names: dict[str, None] = {}
     for function in functions:
@@ -107,13 +107,9 @@ def walk(node: Any, path: str = "") -> Iterator[tuple[str, dict]]:
             yield from walk(value, f"{path}[{index}]")
 
 
-def _is_class(kind: Any) -> bool:
-    return inspect.isclass(kind)
-
-
 def _owns(kind: Any, owner: str) -> bool:
     """Tell whether the function called ``owner`` is the callable or an ``__init__`` of its class and parents."""
-    if not _is_class(kind):
+    if not inspect.isclass(kind):
         return owner == getattr(kind, "__qualname__", None)
     return owner in {f"{one.__qualname__}.__init__" for one in kind.__mro__}
 

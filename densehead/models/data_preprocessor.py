@@ -14,7 +14,7 @@ from mmengine.structures import PixelData
 from torch import Tensor, nn
 
 from densehead.registry import MODELS
-from densehead.structures import DetDataSample
+from densehead.structures import DetDataSample, check_labels
 from densehead.typing import ConfigDict, Size
 
 Samples = Sequence[DetDataSample]
@@ -94,7 +94,10 @@ class DetDataPreprocessor(ImgDataPreprocessor):
             ValueError: images of another form, or (in training) a label outside ``[0, num_classes)``.
         """
         if training and self.num_classes is not None:
-            check_labels(data.get("data_samples") or (), self.num_classes)
+            for sample in data.get("data_samples") or ():
+                if "labels" in sample.get("gt_instances", ()):
+                    owner = f"image {sample.get('img_path')} (img_id {sample.get('img_id')})"
+                    check_labels(sample.gt_instances.labels, self.num_classes, owner)
         data = self.cast_data(data)
         images, samples = data["inputs"], data.get("data_samples")
         self._check_images(images)
@@ -233,27 +236,6 @@ class BatchSyncRandomResize(nn.Module):
         size = torch.tensor([rows, int(aspect_ratio * rows)], device=device) * self.size_divisor
         broadcast(size, 0)
         return tuple(size.tolist())
-
-
-def check_labels(samples: Samples, num_classes: int) -> None:
-    """Raise a ValueError that names the image with a label that the head has no class for.
-
-    Args:
-        samples: with ``gt_instances.labels``; labels on a GPU are not looked at, it would have to be waited for.
-        num_classes: of the head.
-    """
-    for sample in samples:
-        labels = sample.gt_instances.labels if "gt_instances" in sample else None
-        if labels is None or labels.device.type != "cpu" or not labels.numel():
-            continue
-        low, high = (int(limit) for limit in labels.aminmax())
-        if low < 0 or high >= num_classes:
-            wrong = low if low < 0 else high
-            raise ValueError(
-                f"image {sample.get('img_path')} (img_id {sample.get('img_id')}) has the label {wrong}, but "
-                f"bbox_head.num_classes={num_classes} allows 0 to {num_classes - 1}: set num_classes to the number of "
-                "classes of the data set, or correct the annotation"
-            )
 
 
 def boxes_to_tensors(samples: Samples) -> None:

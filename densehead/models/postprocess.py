@@ -11,7 +11,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from densehead.ops import batched_nms
+from densehead.ops import batched_nms, clip_boxes
 from densehead.structures import LevelTensor, Predictions, Priors
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ def detect(
     )
     boxes = head.boxes_at(predictions, priors, found.image_index, found.prior_index)
     if getattr(head.bbox_coder, "clip_border", True):
-        height, width = _per_box(image_metas, "img_shape", found, boxes).unbind(-1)
-        boxes = boxes.clamp(min=0).minimum(torch.stack([width, height] * 2, -1))
+        boxes = clip_boxes(boxes[:, None], _per_box(image_metas, "img_shape", found, boxes))[:, 0]
     if rescale:
         boxes = boxes / _per_box(image_metas, "scale_factor", found, boxes).repeat(1, 2)
     scores = found.scores

@@ -4,7 +4,7 @@ from densehead.structures.assignment import IGNORED, NEGATIVE, Assignment, Posit
 from densehead.structures.det_data_sample import DetDataSample
 from densehead.structures.predictions import LevelTensor, Predictions
 from densehead.structures.priors import Grid, Priors
-from densehead.structures.targets import Targets, check_instances
+from densehead.structures.targets import Targets, check_instances, check_labels
 
 __all__ = [
     "IGNORED",
@@ -18,4 +18,5 @@ __all__ = [
     "Priors",
     "Targets",
     "check_instances",
+    "check_labels",
 ]

@@ -89,16 +89,26 @@ def check_instances(boxes: Sequence[Tensor], labels: Sequence[Tensor], num_class
                 f"ground truth of image {image} in the batch: bboxes must have shape (n, 4) and labels (n,), "
                 f"but got {tuple(box.shape)} and {tuple(label.shape)}"
             )
-        if num_classes is None or label.device.type != "cpu" or not label.numel():
-            continue
-        low, high = int(label.min()), int(label.max())
-        if low < 0 or high >= num_classes:
-            wrong = low if low < 0 else high
-            raise ValueError(
-                f"ground truth of image {image} in the batch has the label {wrong}, but bbox_head.num_classes="
-                f"{num_classes} allows 0 to {num_classes - 1}: set num_classes to the number of classes of the data "
-                "set, or correct the annotation"
-            )
+        if num_classes is not None:
+            check_labels(label, num_classes, f"ground truth of image {image} in the batch")
+
+
+def check_labels(labels: Tensor, num_classes: int, owner: str) -> None:
+    """Raise a ValueError that names a label that the head has no class for.
+
+    Args:
+        labels: (n,); on a GPU they are not looked at, it would have to be waited for.
+        num_classes: of the head.
+        owner: whose labels they are, for the message.
+    """
+    if labels.device.type != "cpu" or not labels.numel():
+        return
+    low, high = (int(limit) for limit in labels.aminmax())
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"{owner} has the label {low if low < 0 else high}, but bbox_head.num_classes={num_classes} allows 0 to "
+            f"{num_classes - 1}: set num_classes to the number of classes of the data set, or correct the annotation"
+        )
 
 
 def _box_tensor(boxes) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from densehead.ops import pairwise_iou
+from densehead.ops import aligned_iou, pairwise_iou
 from densehead.registry import TASK_UTILS
 from densehead.structures import Priors, Targets
 
@@ -28,8 +28,6 @@ class BboxOverlaps2D:
     def __call__(self, bboxes1: Tensor, bboxes2: Tensor, mode: str = "iou", is_aligned: bool = False) -> Tensor:
         """Return the IoU of boxes (n, 4) and (m, 4) xyxy: (n, m), or (n,) where aligned."""
         if is_aligned:
-            from densehead.ops import aligned_iou
-
             return aligned_iou(bboxes1[..., :4], bboxes2[..., :4], mode)
         return pairwise_iou(bboxes1[..., :4], bboxes2[..., :4], mode)
 
