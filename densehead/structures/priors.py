@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -74,6 +75,10 @@ class Priors:
 
     def valid_mask(self) -> Tensor | None:
         """Return (B, P) bool, True where a prior counts for an image; None where all count for all."""
+        return self._valid_mask
+
+    @cached_property
+    def _valid_mask(self) -> Tensor | None:
         if self.valid_ranges is None:
             return None
         batch = self.valid_ranges.shape[0]

@@ -7,12 +7,13 @@ the number of candidates, never with ground truths times priors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from densehead.structures import Priors
+from densehead.structures import Grid, Priors
 
 # (candidate pairs of a chunk) * (a dozen live numbers each, 4 to 8 bytes) stays below 64 MB
 MAX_PAIRS = 1 << 19
@@ -31,31 +32,13 @@ class GridTensors:
     start: Tensor  # (T,)
     step: Tensor  # (T,)
     width: Tensor  # (T,)
-    level: Tensor  # (T,)
 
     @classmethod
     def of(cls, priors: Priors) -> GridTensors:
         """Collect the grids of ``priors`` on its device."""
-        device, grids = priors.points.device, priors.grids
-
-        def tensor(rows, dtype=torch.float32):
-            return torch.tensor(rows, dtype=dtype, device=device)
-
-        if priors.valid_ranges is None:
-            limits = tensor([[0, 0, grid.height, grid.width] for grid in grids], torch.long)[None]
-        else:
-            limits = priors.valid_ranges
-        return cls(
-            origin=tensor([[grid.y0, grid.x0] for grid in grids]),
-            stride=tensor([[grid.stride_y, grid.stride_x] for grid in grids]),
-            extent=tensor([[grid.box_height, grid.box_width] for grid in grids]),
-            first=limits[..., :2],
-            stop=limits[..., 2:],
-            start=tensor([grid.start for grid in grids], torch.long),
-            step=tensor([grid.step for grid in grids], torch.long),
-            width=tensor([grid.width for grid in grids], torch.long),
-            level=tensor([grid.level for grid in grids], torch.long),
-        )
+        table = _grid_tensors(priors.grids, priors.points.device)
+        limits = priors.valid_ranges
+        return table if limits is None else replace(table, first=limits[..., :2], stop=limits[..., 2:])
 
     def prior_index(self, row: Tensor, column: Tensor, grid: Tensor | None = None) -> Tensor:
         """Return the index among all priors of cells of grids; the last axis but one is the grid without ``grid``."""
@@ -63,6 +46,25 @@ class GridTensors:
             (values[:, None] if grid is None else values[grid]) for values in (self.start, self.width, self.step)
         )
         return start + (row * width + column) * step
+
+
+@lru_cache(maxsize=64)
+def _grid_tensors(grids: tuple[Grid, ...], device: torch.device) -> GridTensors:
+    """The grids as a whole: made once, not at every step (on a GPU each is a copy to it)."""
+
+    def tensor(rows, dtype=torch.float32):
+        return torch.tensor(rows, dtype=dtype, device=device)
+
+    return GridTensors(
+        origin=tensor([[grid.y0, grid.x0] for grid in grids]),
+        stride=tensor([[grid.stride_y, grid.stride_x] for grid in grids]),
+        extent=tensor([[grid.box_height, grid.box_width] for grid in grids]),
+        first=tensor([[[0, 0] for _ in grids]], torch.long),
+        stop=tensor([[[grid.height, grid.width] for grid in grids]], torch.long),
+        start=tensor([grid.start for grid in grids], torch.long),
+        step=tensor([grid.step for grid in grids], torch.long),
+        width=tensor([grid.width for grid in grids], torch.long),
+    )
 
 
 def nearest(priors: Priors, centres: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -103,9 +105,7 @@ def nearest(priors: Priors, centres: Tensor, count: int) -> tuple[Tensor, Tensor
     return unpack(key)[1].where(is_real, 0), is_real
 
 
-def windows(
-    priors: Priors, lower: Tensor, upper: Tensor, sizes: Sequence[tuple[int, int]]
-) -> tuple[Tensor, Tensor, Tensor]:
+def windows(priors: Priors, lower: Tensor, upper: Tensor, sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
     """Enumerate the cells of each grid whose centres lie in intervals around each ground truth.
 
     The intervals are widened by a thousandth of a cell, so that rounding loses none: the caller's rule decides.
@@ -116,8 +116,8 @@ def windows(
         sizes: rows and columns that the interval of each grid can hold at the most, see :func:`window_size`.
 
     Returns:
-        index (B, G, M) of the priors; (B, G, M) bool, False where the place holds no cell; and (M,) the grid of each
-        place. ``M`` is the sum of the sizes' products.
+        index (B, G, M) of the priors, and (B, G, M) bool, False where the place holds no cell. ``M`` is the sum of the
+        sizes' products.
     """
     grids = GridTensors.of(priors)
     device = lower.device
@@ -133,7 +133,7 @@ def windows(
     column = begin[..., 1][..., grid] + column
     inside = (row <= end[..., 0][..., grid]) & (column <= end[..., 1][..., grid])
     index = grids.prior_index(row, column, grid)
-    return index.where(inside, 0), inside, grid
+    return index.where(inside, 0), inside
 
 
 def window_size(length: float, stride: float, cells: int) -> int:

@@ -114,8 +114,7 @@ class FCOSAssigner(BaseAssigner):
             stride = boxes.new_tensor([max(grid.stride_x, grid.stride_y) for grid in priors.grids])[:, None]
             region = self._region(boxes, stride)
             low, high = low.maximum(region[0]), high.minimum(region[1])
-        index, is_real, _ = windows(priors, low.flip(-1), high.flip(-1), sizes)
-        return index, is_real
+        return windows(priors, low.flip(-1), high.flip(-1), sizes)
 
     def _everywhere(self, priors: Priors, boxes: Tensor, sizes: None) -> tuple[Tensor, Tensor]:
         index = torch.arange(len(priors), device=boxes.device).expand(*boxes.shape[:2], -1)

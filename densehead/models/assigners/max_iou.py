@@ -131,7 +131,7 @@ class MaxIoUAssigner(BaseAssigner):
         for part in chunks(targets.num_images, targets.max_count, sum(rows * columns for rows, columns in sizes)):
             centre = (targets.boxes[:, part, :2] + targets.boxes[:, part, 2:]).flip(-1)[:, :, None] / 2
             low, high = centre - reach[:, part], centre + reach[:, part]
-            yield part, lambda boxes, low=low, high=high: windows(priors, low, high, sizes)[:2]
+            yield part, lambda boxes, low=low, high=high: windows(priors, low, high, sizes)
 
     def _reach(self, priors: Priors, targets: Targets) -> Tensor:
         """(B, G, T, 2) how far (y, x) the priors of a grid that matter lie from a ground truth's centre, pixels.
