@@ -114,6 +114,14 @@ def require_checkpoint(path: str | None, key: str) -> None:
     raise FileNotFoundError(f"{key}: there is no checkpoint {path}{hint}")
 
 
+def tested_dataset(cfg: Config) -> ConfigDict:
+    """Return the config of the data set that is tested, out of the wrappers around it."""
+    dataset = cfg.test_dataloader.dataset
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    return dataset
+
+
 def _set_work_dir(cfg: Config, work_dir: str | None) -> None:
     name = Path(cfg.filename).stem if cfg.filename else "run"
     cfg.work_dir = work_dir or cfg.get("work_dir") or os.path.join("work_dirs", name)
@@ -127,9 +135,7 @@ def _add_hooks(cfg: Config, hooks: Mapping[str, dict]) -> None:
 
 def _add_tta(cfg: Config) -> None:
     """Wrap the model and the pipeline; without ``tta_model`` and ``tta_pipeline`` images are flipped horizontally."""
-    dataset = cfg.test_dataloader.dataset
-    while "dataset" in dataset:
-        dataset = dataset.dataset
+    dataset = tested_dataset(cfg)
     if "tta_model" not in cfg:
         nms = {"type": "nms", "iou_threshold": 0.5}
         cfg.tta_model = {"type": "densehead.DetTTAModel", "tta_cfg": {"nms": nms, "max_per_img": 100}}

@@ -17,7 +17,7 @@ from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint_to_model
 from torch import nn
 
-from densehead.apis.config import require_checkpoint
+from densehead.apis.config import require_checkpoint, tested_dataset
 from densehead.apis.options import load_config
 from densehead.engine.checks import compare_states
 from densehead.registry import DATASETS, MODELS, SCOPE
@@ -117,10 +117,7 @@ def _metainfo(config: Config) -> dict:
 
 def _pipeline(config: Config, from_array: bool) -> Compose:
     """Return the transforms of the test set, without those that read a truth."""
-    dataset = config.test_dataloader.dataset
-    while "dataset" in dataset:
-        dataset = dataset.dataset
-    steps = [dict(one) for one in dataset.pipeline if not _kind(one).startswith("LoadAnnotations")]
+    steps = [dict(one) for one in tested_dataset(config).pipeline if not _kind(one).startswith("LoadAnnotations")]
     if from_array:
         steps[0]["type"] = "LoadImageFromNDArray"
     return Compose(steps)
