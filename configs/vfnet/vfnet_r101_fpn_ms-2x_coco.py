@@ -1,0 +1,7 @@
+# VFNet, ResNet-101, short side 480 to 960, 24 epochs.
+# Paper: https://arxiv.org/abs/2008.13367
+# COCO val2017: box AP 46.2 (reference implementation). Cost: 24 epochs with 2 images a GPU.
+# Command (8 GPUs): tools/dist_train.sh configs/vfnet/vfnet_r101_fpn_ms-2x_coco.py 8
+_base_ = "./vfnet_r50_fpn_ms-2x_coco.py"
+
+model = dict(backbone=dict(depth=101, init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet101")))

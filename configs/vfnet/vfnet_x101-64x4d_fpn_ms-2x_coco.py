@@ -1,0 +1,15 @@
+# VFNet, ResNeXt-101 (64x4d), short side 480 to 960, 24 epochs.
+# Paper: https://arxiv.org/abs/2008.13367
+# COCO val2017: box AP not published by the reference implementation. Cost: 24 epochs with 2 images a GPU.
+# Command (8 GPUs): tools/dist_train.sh configs/vfnet/vfnet_x101-64x4d_fpn_ms-2x_coco.py 8
+_base_ = "./vfnet_r50_fpn_ms-2x_coco.py"
+
+model = dict(
+    backbone=dict(
+        type="ResNeXt",
+        depth=101,
+        groups=64,
+        base_width=4,
+        init_cfg=dict(type="Pretrained", checkpoint="open-mmlab://resnext101_64x4d"),
+    )
+)
