@@ -304,7 +304,7 @@ without_mmdet = pytest.mark.skipif(find_spec("mmdet") is not None, reason="mmdet
 def test_scopes_are_served_without_a_warning():
     ran = run_python(BUILD, json.dumps(SCOPES))
     assert ran.returncode == 0, ran.stderr
-    served = "densehead.models.detectors.fcos densehead.models.heads.fcos"
+    served = "densehead.models.detectors.named densehead.models.heads.fcos"
     assert ran.stdout.splitlines() == [*(f"{scope} {served}" for scope, _ in SCOPES), "None"]
     assert ran.stderr == ""
 

@@ -4,7 +4,7 @@ from densehead.models.assigners import ATSSAssigner, FCOSAssigner, MaxIoUAssigne
 from densehead.models.backbones import ResNet, ResNeXt
 from densehead.models.coders import DeltaXYWHBBoxCoder, DistancePointBBoxCoder
 from densehead.models.data_preprocessor import BatchFixedSizePad, BatchSyncRandomResize, DetDataPreprocessor
-from densehead.models.detectors import ATSS, FCOS, BaseDetector, SingleStageDetector
+from densehead.models.detectors import ATSS, FCOS, GFL, PAA, AutoAssign, BaseDetector, SingleStageDetector, VFNet
 from densehead.models.heads import AnchorFreeHead, ATSSHead, DenseHead, FCOSHead
 from densehead.models.necks import FPN
 from densehead.models.priors import AnchorGenerator, MlvlPointGenerator
@@ -13,10 +13,13 @@ __all__ = [
     "ATSS",
     "FCOS",
     "FPN",
+    "GFL",
+    "PAA",
     "ATSSAssigner",
     "ATSSHead",
     "AnchorFreeHead",
     "AnchorGenerator",
+    "AutoAssign",
     "BaseDetector",
     "BatchFixedSizePad",
     "BatchSyncRandomResize",
@@ -31,4 +34,5 @@ __all__ = [
     "ResNeXt",
     "ResNet",
     "SingleStageDetector",
+    "VFNet",
 ]

@@ -65,7 +65,8 @@ def detect(
         boxes = boxes / _per_box(image_metas, "scale_factor", found, boxes).repeat(1, 2)
     scores = found.scores
     if "quality_logits" in predictions:
-        scores = scores * predictions["quality_logits"].at(found.image_index, found.prior_index)[:, 0].float().sigmoid()
+        quality = predictions["quality_logits"].at(found.image_index, found.prior_index)[:, 0].float()
+        scores = head.fuse_scores(scores, quality)
     if (smallest := cfg.get("min_bbox_size", -1)) >= 0:
         keep = ((boxes[:, 2:] - boxes[:, :2]) > smallest).all(-1)
         found_image, boxes, scores, labels = (t[keep] for t in (found.image_index, boxes, scores, found.labels))

@@ -61,6 +61,14 @@ class Assignment:
         """(B,) positives of each image."""
         return self.is_positive.sum(1)
 
+    def num_missed(self, targets) -> Tensor:
+        """Return (B,): how many ground truths of each image no prior answers for."""
+        if not targets.max_count:
+            return torch.zeros_like(self.num_pos)
+        is_missed = torch.cat([targets.is_valid, torch.zeros_like(targets.is_valid[:, :1])], 1)
+        index = self.gt_index.where(self.is_positive, targets.max_count)  # the last column takes what is no positive
+        return is_missed.scatter(1, index, False).sum(1)
+
     def positives(self, targets) -> Positives:
         """Gather the positives and their truth. On CUDA this waits for the assignment to be finished."""
         image_index, prior_index = torch.nonzero(self.is_positive, as_tuple=True)

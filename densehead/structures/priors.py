@@ -61,6 +61,7 @@ class Priors:
     num_level_priors: tuple[int, ...]
     grids: tuple[Grid, ...] = ()
     valid_ranges: Tensor | None = field(default=None)
+    _squares: dict[float, Priors] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return self.points.shape[0]
@@ -69,9 +70,29 @@ class Priors:
     def num_levels(self) -> int:
         return len(self.num_level_priors)
 
+    @property
+    def are_points(self) -> bool:
+        """Whether the priors have no extent; only priors on grids say so."""
+        return bool(self.grids) and all(grid.box_width == 0 == grid.box_height for grid in self.grids)
+
     def restricted(self, valid_ranges: Tensor | None) -> Priors:
         """Return the same priors of which only those inside ``valid_ranges`` count."""
         return replace(self, valid_ranges=valid_ranges)
+
+    def as_squares(self, scale: float) -> Priors:
+        """Return the same priors with squares of ``scale`` strides around their points as boxes.
+
+        That is how rules that go by the IoU of prior boxes are put on points (ATSS, section 3.2).
+        """
+        if scale not in self._squares:
+            half = self.strides[:, None] * (scale / 2)
+            sides = [scale * max(grid.stride_x, grid.stride_y) for grid in self.grids]
+            grids = [
+                replace(grid, box_width=side, box_height=side) for grid, side in zip(self.grids, sides, strict=True)
+            ]
+            boxes = torch.cat([self.points - half, self.points + half], -1)
+            self._squares[scale] = replace(self, boxes=boxes, grids=tuple(grids))
+        return self._squares[scale]
 
     def valid_mask(self) -> Tensor | None:
         """Return (B, P) bool, True where a prior counts for an image; None where all count for all."""

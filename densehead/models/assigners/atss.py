@@ -38,6 +38,8 @@ class ATSSAssigner(BaseAssigner):
         ValueError: ``topk`` below 1, or a key with a value that is not supported.
     """
 
+    needs_extent = True
+
     def __init__(
         self, topk: int, alpha: float | None = None, iou_calculator: dict | None = None, ignore_iof_thr: float = -1
     ) -> None:

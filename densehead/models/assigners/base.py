@@ -39,7 +39,8 @@ class BaseAssigner:
     ``__call__`` on grids and on priors that lie on none (``priors.grids`` is empty).
     """
 
-    no_match_overlap = 0.0  # ``max_overlaps`` in mmdetection's form of a prior that nothing was assigned to
+    needs_predictions = False  # whether the rule looks at what the head put out
+    needs_extent = False  # whether it goes by the boxes of priors; points are given squares then
 
     def __call__(self, priors: Priors, targets: Targets, predictions: Predictions | None = None) -> Assignment:
         """Assign every prior of every image.

@@ -45,6 +45,8 @@ class MaxIoUAssigner(BaseAssigner):
         ValueError: a key with a value that is not supported.
     """
 
+    needs_extent = True
+
     def __init__(
         self,
         pos_iou_thr: float,

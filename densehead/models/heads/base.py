@@ -10,12 +10,15 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from densehead.models.assigners import BaseAssigner
-from densehead.models.losses import classification_loss
+from densehead.models.heads.finite import check_losses
+from densehead.models.losses import classification_loss, takes_quality
 from densehead.models.postprocess import detect
-from densehead.ops import reduce_mean
+from densehead.ops import aligned_iou, reduce_mean
 from densehead.registry import MODELS, TASK_UTILS
 from densehead.structures import Assignment, DetDataSample, Positives, Predictions, Priors, Targets
 from densehead.typing import ConfigDict, InitConfig, LevelMaps, OptConfig
+
+POINT_BOX_SCALE = 8  # the side of ATSS's anchors, in strides
 
 
 class DenseHead(BaseModule):
@@ -31,7 +34,9 @@ class DenseHead(BaseModule):
         prior_generator: config of the priors.
         bbox_coder: config of the coder.
         loss_cls, loss_bbox: configs of the losses; ``loss_cls.use_sigmoid`` says whether classes are independent.
-        train_cfg: ``assigner`` (the head's own if absent) and what the head's docstring names.
+        train_cfg: ``assigner`` (the head's own if absent); ``point_box_scale``, the side in strides of the squares
+            that stand for priors without extent where the assigner goes by IoU (8); ``pos_weight``, weight of a
+            positive's classification loss where above 0; and what the head's docstring names.
         test_cfg: ``nms_pre``, ``score_thr``, ``min_bbox_size``, ``nms``, ``max_per_img``; see
             :func:`densehead.models.postprocess.detect`.
         init_cfg: initialisation of the weights.
@@ -83,7 +88,7 @@ class DenseHead(BaseModule):
         raise NotImplementedError
 
     def boxes_at(self, predictions: Predictions, priors: Priors, image_index: Tensor, prior_index: Tensor) -> Tensor:
-        """Return (N, 4) xyxy in pixels: the boxes that the head predicts at priors of images, not clipped."""
+        """Return (..., 4) xyxy in pixels: the boxes that the head predicts at priors of images, not clipped."""
         raise NotImplementedError
 
     def losses(
@@ -92,10 +97,19 @@ class DenseHead(BaseModule):
         """Return the losses of a batch, one scalar each."""
         raise NotImplementedError
 
+    def settle(self, predictions: Predictions, priors: Priors, targets: Targets, assignment: Assignment) -> Assignment:
+        """Return the assignment that the losses are computed on, made of the assigner's; without gradients."""
+        return assignment
+
+    def fuse_scores(self, scores: Tensor, quality_logits: Tensor) -> Tensor:
+        """Return (N,) the scores that detections are ranked by, of class scores and quality logits (N,)."""
+        return scores * quality_logits.sigmoid()
+
     # ---- from features, as detectors call it -------------------------------------------------------------------
 
     def loss(self, x: Sequence[Tensor], batch_data_samples: list[DetDataSample]) -> dict[str, Tensor]:
-        """Return the losses of a batch and, for the log, ``num_pos``: positives per image.
+        """Return the losses of a batch and, for the log, per image: ``num_pos``, positives, and ``num_missed``, ground
+        truths that got none.
 
         Args:
             x: feature maps, one (B, in_channels, h, w) a level.
@@ -151,9 +165,9 @@ class DenseHead(BaseModule):
             with_nms: whether overlapping detections are suppressed and their number limited.
         """
         maps = [cls_scores, bbox_preds] + ([score_factors] if score_factors is not None else [])
-        predictions = self._read(*maps)
+        priors = self._priors(bbox_preds)
         cfg = self.test_cfg if cfg is None else cfg
-        return detect(self, predictions, self._priors(bbox_preds), batch_img_metas, cfg, rescale, with_nms)
+        return detect(self, self._read(maps, priors), priors, batch_img_metas, cfg, rescale, with_nms)
 
     def _loss_of(self, maps: tuple[LevelMaps, ...], samples: list[DetDataSample]) -> dict[str, Tensor]:
         truth = [sample.gt_instances for sample in samples]
@@ -162,7 +176,10 @@ class DenseHead(BaseModule):
         losses = self.loss_by_feat(*maps, truth, [sample.metainfo for sample in samples], ignored)
         if self.last_assignment is None:  # a subclass that computes its losses without the shared way
             return losses
-        return losses | {"num_pos": self.last_assignment.num_pos.float().mean()}
+        return losses | {
+            "num_pos": self.last_assignment.num_pos.float().mean(),
+            "num_missed": self.last_assignment.num_missed(self.last_targets).float().mean(),
+        }
 
     def _losses_from_maps(
         self,
@@ -170,19 +187,34 @@ class DenseHead(BaseModule):
         truth: list[InstanceData],
         metas: list[dict],
         ignored: list[InstanceData | None] | None,
+        *,
+        assign_by: Predictions | None = None,
     ) -> dict[str, Tensor]:
-        """What every head's ``loss_by_feat`` does."""
-        predictions = self._read(*maps)
+        """What every head's ``loss_by_feat`` does; ``assign_by`` are the predictions that the assigner looks at."""
         targets = Targets.from_instances(truth, ignored, num_classes=self.num_classes, device=maps[0][0].device)
         priors = self._training_priors(maps[0], metas)
-        with torch.no_grad():
-            assignment = self.assigner(priors, targets, predictions)
+        predictions = self._read(maps, priors)
+        assignment = self.assign(priors, targets, assign_by or predictions)
         self.last_priors, self.last_targets, self.last_assignment = priors, targets, assignment
-        return self.losses(predictions, priors, targets, assignment)
+        losses = self.losses(predictions, priors, targets, assignment)
+        check_losses(losses, predictions, targets, priors, metas)
+        return losses
 
-    def _read(self, *maps: LevelMaps) -> Predictions:
-        named = dict(zip(self.map_names, maps, strict=False))
-        return Predictions(self.num_base_priors, **named)
+    @torch.no_grad()
+    def assign(self, priors: Priors, targets: Targets, predictions: Predictions) -> Assignment:
+        """Return which prior answers for which ground truth, by the assigner and :meth:`settle`."""
+        seen = priors
+        if self.assigner.needs_extent and priors.are_points:
+            seen = priors.as_squares(self.train_cfg.get("point_box_scale", POINT_BOX_SCALE))
+        return self.settle(predictions, priors, targets, self.assigner(seen, targets, predictions))
+
+    def _read(self, maps: Sequence[LevelMaps], priors: Priors) -> Predictions:
+        return Predictions(
+            self.num_base_priors,
+            read_boxes=lambda predictions, *index: self.boxes_at(predictions, priors, *index),
+            class_form="sigmoid" if self.use_sigmoid_cls else "softmax",
+            **dict(zip(self.map_names, maps, strict=False)),
+        )
 
     def _priors(self, maps: LevelMaps) -> Priors:
         return self.prior_generator.priors([level.shape[-2:] for level in maps], maps[0].device)
@@ -194,9 +226,22 @@ class DenseHead(BaseModule):
     # ---- pieces of losses --------------------------------------------------------------------------------------
 
     def _classification_loss(
-        self, predictions: Predictions, assignment: Assignment, positives: Positives, avg_factor: Tensor
+        self,
+        predictions: Predictions,
+        assignment: Assignment,
+        positives: Positives,
+        avg_factor: Tensor,
+        quality: Tensor | None = None,
     ) -> Tensor:
-        """Classification loss over all priors that are not ignored."""
+        """Classification loss over all priors that are not ignored.
+
+        Where ``loss_cls`` learns qualities, those of the positives are ``quality`` (N,) or else the IoU of the
+        predicted with the true boxes.
+        """
+        if takes_quality(self.loss_cls) and quality is None:
+            with torch.no_grad():
+                boxes = predictions.boxes_at(positives.image_index, positives.prior_index)
+                quality = aligned_iou(boxes, positives.boxes)
         weight = (~assignment.is_ignored).float() if assignment.has_ignored else None
         pos_weight = self.train_cfg.get("pos_weight", -1)
         return classification_loss(
@@ -205,6 +250,7 @@ class DenseHead(BaseModule):
             positives.image_index,
             positives.prior_index,
             positives.labels,
+            pos_quality=quality,
             weight=weight,
             pos_weight=pos_weight if pos_weight > 0 else None,
             avg_factor=avg_factor,

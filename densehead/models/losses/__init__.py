@@ -2,7 +2,7 @@
 
 from densehead.models.losses.base import Loss, weighted_reduction
 from densehead.models.losses.cross_entropy import CrossEntropyLoss
-from densehead.models.losses.dense import ClassificationLoss, classification_loss
+from densehead.models.losses.dense import ClassificationLoss, classification_loss, flat_target, takes_quality
 from densehead.models.losses.focal import FocalLoss
 from densehead.models.losses.iou import (
     BoundedIoULoss,
@@ -37,5 +37,7 @@ __all__ = [
     "SmoothL1Loss",
     "VarifocalLoss",
     "classification_loss",
+    "flat_target",
+    "takes_quality",
     "weighted_reduction",
 ]

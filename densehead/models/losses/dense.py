@@ -29,22 +29,34 @@ class MapTargets:
         prior: (N,) its prior; an image's prior is positive once at most.
         label: (N,) its class.
         weight: (B, P) weight of each prior's row of logits; None where all weigh 1.
+        quality: (N,) in [0, 1] how good the box of each positive is, for the losses that learn that
+            (:func:`takes_quality`).
     """
 
     image: Tensor
     prior: Tensor
     label: Tensor
     weight: Tensor | None = None
+    quality: Tensor | None = None
 
     @classmethod
-    def of(cls, shape, image, prior, label, weight: Tensor | None, pos_weight: float | None) -> MapTargets:
+    def of(
+        cls,
+        shape,
+        image,
+        prior,
+        label,
+        weight: Tensor | None,
+        pos_weight: float | None,
+        quality: Tensor | None = None,
+    ) -> MapTargets:
         """Take ``pos_weight``, which replaces the weight of the positives, into ``weight``; shape is (B, A, C, S)."""
         weight = None if weight is None else full_precision(weight)
         if pos_weight is not None:
             batch, base, _, places = shape
             weight = torch.ones(batch, base * places, device=image.device) if weight is None else weight.clone()
             weight[image, prior] = pos_weight
-        return cls(image, prior, label, weight)
+        return cls(image, prior, label, weight, quality)
 
     def places(self, num_base: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the index (image, base prior, class, place) of the positives in the logits."""
@@ -71,6 +83,7 @@ class ClassificationLoss(Loss):
         pos_prior: Tensor,
         pos_label: Tensor,
         *,
+        pos_quality: Tensor | None = None,
         weight: Tensor | None = None,
         pos_weight: float | None = None,
         avg_factor: float | Tensor | None = None,
@@ -82,6 +95,7 @@ class ClassificationLoss(Loss):
             pos_image: (N,) image of each positive.
             pos_prior: (N,) its prior, ``place * A + base prior``.
             pos_label: (N,) its class.
+            pos_quality: (N,) in [0, 1], what its score should be, for the losses that :func:`takes_quality` names.
             weight: (B, A * S) weight of each prior, 0 where it is ignored; None: 1 for all.
             pos_weight: weight of the positives, in place of theirs in ``weight``; None keeps that.
             avg_factor: what the sum is divided by.
@@ -89,7 +103,7 @@ class ClassificationLoss(Loss):
         Returns:
             A scalar.
         """
-        targets = MapTargets.of(logits.shape, pos_image, pos_prior, pos_label, weight, pos_weight)
+        targets = MapTargets.of(logits.shape, pos_image, pos_prior, pos_label, weight, pos_weight, pos_quality)
         return flat_loss(self, logits, targets, avg_factor)
 
 
@@ -100,6 +114,7 @@ def classification_loss(
     pos_prior: Tensor,
     pos_label: Tensor,
     *,
+    pos_quality: Tensor | None = None,
     weight: Tensor | None = None,
     pos_weight: float | None = None,
     avg_factor: float | Tensor | None = None,
@@ -109,10 +124,45 @@ def classification_loss(
     A module that cannot read maps (another framework's) gets them flattened, with mmdetection's arguments.
     """
     if isinstance(loss_cls, ClassificationLoss):
-        options = {"weight": weight, "pos_weight": pos_weight, "avg_factor": avg_factor}
+        options = {"weight": weight, "pos_weight": pos_weight, "avg_factor": avg_factor, "pos_quality": pos_quality}
         return loss_cls.forward_maps(logits, pos_image, pos_prior, pos_label, **options)
-    targets = MapTargets.of(logits.shape, pos_image, pos_prior, pos_label, weight, pos_weight)
+    targets = MapTargets.of(logits.shape, pos_image, pos_prior, pos_label, weight, pos_weight, pos_quality)
     return flat_loss(loss_cls, logits, targets, avg_factor)
+
+
+def takes_quality(loss_cls: nn.Module) -> bool:
+    """Return whether the targets of a classification loss are qualities of boxes; another framework's count by name."""
+    return type(loss_cls).__name__ in _QUALITY_TARGETS
+
+
+def flat_target(loss_cls: nn.Module, labels: Tensor, qualities: Tensor | None, channels: int):
+    """Return what a classification loss takes as its target for rows (N, C).
+
+    Args:
+        loss_cls: the loss module.
+        labels: (N,) classes, C for background.
+        qualities: (N,) in [0, 1], needed where :func:`takes_quality`.
+        channels: C.
+
+    Raises:
+        ValueError: a loss of qualities without any.
+    """
+    if not takes_quality(loss_cls):
+        return labels
+    if qualities is None:
+        raise ValueError(f"{type(loss_cls).__name__} learns the quality of boxes, so it needs one for every positive")
+    return _QUALITY_TARGETS[type(loss_cls).__name__](labels, qualities, channels)
+
+
+def quality_matrix(labels: Tensor, qualities: Tensor, channels: int) -> Tensor:
+    """Return (N, C): the qualities (N,) at the classes (N,), 0 elsewhere and in rows of the class ``channels``."""
+    return (labels[:, None] == torch.arange(channels, device=labels.device)) * qualities[:, None]
+
+
+_QUALITY_TARGETS = {
+    "QualityFocalLoss": lambda labels, qualities, channels: (labels, qualities),
+    "VarifocalLoss": quality_matrix,
+}
 
 
 def flat_loss(loss_cls: nn.Module, logits: Tensor, targets: MapTargets, avg_factor: float | Tensor | None) -> Tensor:
@@ -124,9 +174,15 @@ def flat_loss(loss_cls: nn.Module, logits: Tensor, targets: MapTargets, avg_fact
     background = channels if getattr(loss_cls, "use_sigmoid", True) else channels - 1
     labels = torch.full((batch, places * base), background, dtype=torch.long, device=logits.device)
     labels[targets.image, targets.prior] = targets.label
+    qualities = None
+    if targets.quality is not None:
+        qualities = targets.quality.new_zeros(labels.shape)
+        qualities[targets.image, targets.prior] = targets.quality
+        qualities = qualities.flatten()
     rows = logits.permute(0, 3, 1, 2).reshape(-1, channels)
     weight = None if targets.weight is None else targets.weight.flatten()
-    return loss_cls(rows, labels.flatten(), weight, avg_factor=avg_factor)
+    target = flat_target(loss_cls, labels.flatten(), qualities, channels)
+    return loss_cls(rows, target, weight, avg_factor=avg_factor)
 
 
 def in_memory_order(*tensors: Tensor | None) -> list[Tensor | None]:

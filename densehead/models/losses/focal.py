@@ -1,4 +1,4 @@
-"""The focal loss."""
+"""The focal loss, and the pass over score maps that it shares with its kin of soft targets."""
 
 from __future__ import annotations
 
@@ -8,13 +8,95 @@ from torch.nn import functional as F
 
 from densehead.models.losses import functional
 from densehead.models.losses.base import in_float32, normalizer
-from densehead.models.losses.dense import CHUNK, ClassificationLoss, MapTargets, chunks, flat_loss, in_memory_order
+from densehead.models.losses.dense import (
+    CHUNK,
+    ClassificationLoss,
+    MapTargets,
+    chunks,
+    flat_loss,
+    in_memory_order,
+    takes_quality,
+)
 from densehead.ops import full_precision, sigmoid_focal_loss
 from densehead.registry import MODELS
 
 
+class FocalFamily(ClassificationLoss):
+    """A classification loss of sigmoid scores in which a background costs ``w * sigmoid^gamma * softplus``.
+
+    So do focal, quality focal and varifocal loss; they differ in what a positive's own class costs.
+
+    Attributes:
+        negative_weight: ``w``.
+        focus: ``gamma``.
+        plain: compute :meth:`forward_maps` by PyTorch's own differentiation: slower, with a few copies of the maps,
+            and differentiable twice.
+    """
+
+    plain = False
+    activated = False
+
+    @property
+    def negative_weight(self) -> float:
+        return 1.0
+
+    @property
+    def focus(self) -> float:
+        raise NotImplementedError
+
+    def positive_term(self, logits: Tensor, quality: Tensor | None) -> Tensor:
+        """Return (N,) what the logits (N,) of the positives' own classes cost; their qualities are (N,)."""
+        raise NotImplementedError
+
+    def num_losses(self, logits: Tensor) -> int:
+        """Return over how many losses a mean without ``avg_factor`` goes, of maps (B, A, C, S)."""
+        return logits.numel()
+
+    def forward_maps(
+        self,
+        logits: Tensor,
+        pos_image: Tensor,
+        pos_prior: Tensor,
+        pos_label: Tensor,
+        *,
+        pos_quality: Tensor | None = None,
+        weight: Tensor | None = None,
+        pos_weight: float | None = None,
+        avg_factor: float | Tensor | None = None,
+    ) -> Tensor:
+        """As the base has it, with value and gradient from one pass over the memory (unless ``plain``)."""
+        if takes_quality(self) and pos_quality is None:
+            raise ValueError(f"{type(self).__name__}.forward_maps needs pos_quality, the quality of every positive")
+        targets = MapTargets.of(logits.shape, pos_image, pos_prior, pos_label, weight, pos_weight, pos_quality)
+        if self.activated or self.reduction == "none":
+            return flat_loss(self, logits, targets, avg_factor)
+        factor = self.loss_weight / normalizer(self.reduction, avg_factor, self.num_losses(logits))
+        factor = torch.as_tensor(factor, dtype=full_precision(logits).dtype, device=logits.device).detach()
+        with torch.autocast(logits.device.type, enabled=False):
+            if self.plain:
+                return factor * self._plain(in_float32(logits), targets)
+            return _FusedFocal.apply(logits, targets, factor, self)
+
+    def _plain(self, logits: Tensor, targets: MapTargets) -> Tensor:
+        """Return the sum of the losses: of backgrounds everywhere, corrected at the positives."""
+        background = self.negative_weight * functional.focal_term(logits, self.focus)
+        weight = targets.weight_like(logits)
+        total = background.sum() if weight is None else (background * weight).sum()
+        picked = logits[targets.places(logits.shape[1])]
+        return total + self._as_positives(picked, targets) - self._as_background(picked, targets)
+
+    def _as_positives(self, picked: Tensor, targets: MapTargets) -> Tensor:
+        """Return what the positives' own logits (N,) cost, summed."""
+        return (self.positive_term(picked, in_float32(targets.quality)) * targets.weight_of_positives()).sum()
+
+    def _as_background(self, picked: Tensor, targets: MapTargets) -> Tensor:
+        """Return what they would cost as background, summed."""
+        background = self.negative_weight * functional.focal_term(picked, self.focus)
+        return (background * targets.weight_of_positives()).sum()
+
+
 @MODELS.register_module()
-class FocalLoss(ClassificationLoss):
+class FocalLoss(FocalFamily):
     """Focal loss (Lin et al., ICCV 2017) of sigmoid scores.
 
     Args:
@@ -24,10 +106,6 @@ class FocalLoss(ClassificationLoss):
         reduction: ``'none'``, ``'mean'`` or ``'sum'``.
         loss_weight: factor of the result.
         activated: whether predictions have been through the sigmoid.
-
-    Attributes:
-        plain: compute :meth:`forward_maps` by PyTorch's own differentiation: slower, with a few copies of the maps,
-            and differentiable twice.
 
     Raises:
         ValueError: ``use_sigmoid=False``, or ``alpha`` outside [0, 1].
@@ -51,7 +129,6 @@ class FocalLoss(ClassificationLoss):
         self.gamma = gamma
         self.alpha = alpha
         self.activated = activated
-        self.plain = False
 
     def per_element(self, pred: Tensor, target: Tensor) -> Tensor:
         """Return (N, C) losses of ``target`` (N,), class indices with ``C`` for background, or (N, C) in [0, 1]."""
@@ -62,41 +139,16 @@ class FocalLoss(ClassificationLoss):
         one_hot = F.one_hot(target, pred.shape[1] + 1)[:, : pred.shape[1]].to(pred.dtype)
         return functional.focal_loss(pred, one_hot, self.gamma, self.alpha, activated=True)
 
-    def forward_maps(
-        self,
-        logits: Tensor,
-        pos_image: Tensor,
-        pos_prior: Tensor,
-        pos_label: Tensor,
-        *,
-        weight: Tensor | None = None,
-        pos_weight: float | None = None,
-        avg_factor: float | Tensor | None = None,
-    ) -> Tensor:
-        """As the base has it, with value and gradient from one pass over the memory (unless ``plain``)."""
-        targets = MapTargets.of(logits.shape, pos_image, pos_prior, pos_label, weight, pos_weight)
-        if self.activated or self.reduction == "none":
-            return flat_loss(self, logits, targets, avg_factor)
-        factor = self.loss_weight / normalizer(self.reduction, avg_factor, logits.numel())
-        factor = torch.as_tensor(factor, dtype=full_precision(logits).dtype, device=logits.device).detach()
-        with torch.autocast(logits.device.type, enabled=False):
-            if self.plain:
-                return factor * _plain(in_float32(logits), targets, self.gamma, self.alpha)
-            return _FusedFocal.apply(logits, targets, factor, self.gamma, self.alpha)
+    @property
+    def negative_weight(self) -> float:
+        return 1 - self.alpha
 
+    @property
+    def focus(self) -> float:
+        return self.gamma
 
-def _plain(logits: Tensor, targets: MapTargets, gamma: float, alpha: float) -> Tensor:
-    """Return the sum of the losses: of backgrounds everywhere, corrected at the positives."""
-    background = (1 - alpha) * functional.focal_term(logits, gamma)
-    weight = targets.weight_like(logits)
-    total = background.sum() if weight is None else (background * weight).sum()
-    return total + _correction(logits[targets.places(logits.shape[1])], targets, gamma, alpha)
-
-
-def _correction(logits: Tensor, targets: MapTargets, gamma: float, alpha: float) -> Tensor:
-    """Return what the positives' own logits (N,) cost more than as background, summed."""
-    more = alpha * functional.focal_term(-logits, gamma) - (1 - alpha) * functional.focal_term(logits, gamma)
-    return (more * targets.weight_of_positives()).sum()
+    def positive_term(self, logits: Tensor, quality: Tensor | None) -> Tensor:
+        return self.alpha * functional.focal_term(-logits, self.gamma)
 
 
 class _FusedFocal(torch.autograd.Function):
@@ -107,33 +159,34 @@ class _FusedFocal(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, logits: Tensor, targets: MapTargets, factor: Tensor, gamma: float, alpha: float) -> Tensor:
+    def forward(ctx, logits: Tensor, targets: MapTargets, factor: Tensor, loss: FocalFamily) -> Tensor:
         grad = torch.empty_like(logits, dtype=factor.dtype) if ctx.needs_input_grad[0] else None
         views = in_memory_order(logits, targets.weight_like(logits), grad)
-        balance = factor * (1 - alpha)
+        balance = factor * loss.negative_weight
         size = CHUNK.get(logits.device.type, CHUNK["cuda"])
-        sums = [_background(*some, balance, gamma) for some in chunks(size, *views)]
+        sums = [_background(*some, balance, loss.focus) for some in chunks(size, *views)]
         places = targets.places(logits.shape[1])
         picked = logits[places].to(factor.dtype)
+        with torch.enable_grad():  # the positives are few
+            positive = loss._as_positives(picked.requires_grad_(grad is not None), targets)
         if grad is not None:
-            slope = -alpha * functional.focal_gradient(-picked, gamma) * targets.weight_of_positives()
-            grad[places] = factor * slope
+            grad[places] = factor * torch.autograd.grad(positive, picked)[0]
             ctx.save_for_backward(grad)
-        ctx.dtype = logits.dtype
-        correction = factor * _correction(picked, targets, gamma, alpha)
-        return torch.stack(sums).sum() + correction
+        ctx.dtype, ctx.name = logits.dtype, type(loss).__name__
+        correction = positive.detach() - loss._as_background(picked.detach(), targets)
+        return torch.stack(sums).sum() + factor * correction
 
     @staticmethod
     def backward(ctx, grad_output: Tensor):
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "FocalLoss.forward_maps cannot be differentiated twice (create_graph=True): set plain=True on the "
+                f"{ctx.name}.forward_maps cannot be differentiated twice (create_graph=True): set plain=True on the "
                 "loss module, e.g. head.loss_cls.plain = True, for the slower form that can"
             )
         (grad,) = ctx.saved_tensors
         if grad_output.device.type != "cpu" or grad_output.item() != 1:  # on the host the look spares a pass
             grad = grad * grad_output
-        return grad.to(ctx.dtype), None, None, None, None
+        return grad.to(ctx.dtype), None, None, None
 
 
 def _background(logits: Tensor, weight: Tensor | None, grad: Tensor | None, balance: Tensor, gamma: float) -> Tensor:

@@ -19,7 +19,6 @@ __all__ = [
     "diou_loss",
     "distribution_focal_loss",
     "eiou_loss",
-    "focal_gradient",
     "focal_loss",
     "focal_term",
     "giou_loss",
@@ -38,12 +37,6 @@ def focal_term(wrong_logits: Tensor, gamma: float) -> Tensor:
     ``-log p_t = softplus(z)``: neither cancels, however sure the answer is.
     """
     return wrong_logits.sigmoid() ** gamma * F.softplus(wrong_logits)
-
-
-def focal_gradient(wrong_logits: Tensor, gamma: float) -> Tensor:
-    """Return the derivative of :func:`focal_term` by ``z``: ``s^gamma * (gamma * (1 - s) * softplus(z) + s)``."""
-    score = wrong_logits.sigmoid()
-    return score**gamma * (gamma * (1 - score) * F.softplus(wrong_logits) + score)
 
 
 def _cross_entropy(pred: Tensor, target: Tensor, activated: bool) -> tuple[Tensor, Tensor]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from densehead.models.losses import functional
 from densehead.models.losses.base import Loss, in_float32
+from densehead.models.losses.dense import quality_matrix
+from densehead.models.losses.focal import FocalFamily
 from densehead.registry import MODELS
 
 
@@ -16,7 +17,7 @@ def _need_sigmoid(module: Loss, use_sigmoid: bool) -> None:
 
 
 @MODELS.register_module()
-class QualityFocalLoss(Loss):
+class QualityFocalLoss(FocalFamily):
     """Focal loss of soft targets, one value a row: :func:`functional.quality_focal_loss`.
 
     Args:
@@ -55,17 +56,26 @@ class QualityFocalLoss(Loss):
         """
         if not isinstance(target, Tensor):
             label, quality = target
-            is_true = label[:, None] == torch.arange(pred.shape[1], device=pred.device)
-            target = is_true * in_float32(quality)[:, None]
+            target = quality_matrix(label, in_float32(quality), pred.shape[1])
         return super().forward(pred, target, *args, **kwargs)
 
     def per_element(self, pred: Tensor, target: Tensor) -> Tensor:
         target = target.to(pred.dtype)
         return functional.quality_focal_loss(pred, target, self.beta, self.activated).sum(1)
 
+    @property
+    def focus(self) -> float:
+        return self.beta
+
+    def positive_term(self, logits: Tensor, quality: Tensor | None) -> Tensor:
+        return functional.quality_focal_loss(logits, quality.to(logits.dtype), self.beta)
+
+    def num_losses(self, logits: Tensor) -> int:
+        return logits.numel() // logits.shape[2]  # one a row
+
 
 @MODELS.register_module()
-class VarifocalLoss(Loss):
+class VarifocalLoss(FocalFamily):
     """Focal loss of negatives, cross entropy of qualities at positives: :func:`functional.varifocal_loss`.
 
     Args:
@@ -100,6 +110,17 @@ class VarifocalLoss(Loss):
 
     def per_element(self, pred: Tensor, target: Tensor) -> Tensor:
         return functional.varifocal_loss(pred, target.to(pred.dtype), self.alpha, self.gamma, self.iou_weighted)
+
+    @property
+    def negative_weight(self) -> float:
+        return self.alpha
+
+    @property
+    def focus(self) -> float:
+        return self.gamma
+
+    def positive_term(self, logits: Tensor, quality: Tensor | None) -> Tensor:
+        return self.per_element(logits, quality)
 
 
 @MODELS.register_module()

@@ -7,7 +7,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from densehead.models.losses import CrossEntropyLoss, FocalLoss, classification_loss, dense, focal
+from densehead.models.losses import (
+    CrossEntropyLoss,
+    FocalLoss,
+    QualityFocalLoss,
+    VarifocalLoss,
+    classification_loss,
+    dense,
+    flat_target,
+    focal,
+)
 from densehead.models.losses.dense import MapTargets, chunks, flat_loss, in_memory_order
 
 BATCH, CLASSES, PLACES = 3, 5, 14
@@ -286,3 +295,47 @@ def test_memory_order_is_flat_where_memory_is_one_run():
     logits = torch.zeros(2, 14, 3, 5).permute(0, 2, 3, 1)
     assert in_memory_order(logits)[0].shape == (420,)
     assert in_memory_order(logits, logits.mean((1, 2), keepdim=True).expand_as(logits))[0].shape == (2, 14, 3, 5)
+
+
+QUALITY_LOSSES = [QualityFocalLoss(), QualityFocalLoss(beta=1.5), VarifocalLoss(), VarifocalLoss(iou_weighted=False)]
+
+
+@pytest.mark.parametrize("loss", QUALITY_LOSSES, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("base", [1, 2])
+def test_losses_of_qualities_read_maps_as_rows(loss, layout, base):
+    logits, *positives, weight = scene(base=base, layout=layout)
+    quality = torch.tensor([0.0, 1.0, 0.3, 0.9, 0.5, 0.01], dtype=torch.float64)  # a positive may be worth nothing
+    options = {"weight": weight, "pos_weight": 2.0}
+    found = {}
+    for form in ("fused", "plain", "rows"):
+        x = logits.detach().requires_grad_()
+        loss.plain = form == "plain"
+        if form == "rows":
+            targets = MapTargets.of(x.shape, *positives, **options, quality=quality)
+            value = flat_loss(loss, x, targets, 4.0)
+        else:
+            value = loss.forward_maps(x, *positives, pos_quality=quality, avg_factor=4.0, **options)
+        (value * 1.7).backward()
+        found[form] = value.detach(), x.grad
+    loss.plain = False
+    for form in ("fused", "plain"):
+        torch.testing.assert_close(found[form], found["rows"])
+
+
+@pytest.mark.parametrize("loss", [QualityFocalLoss(), VarifocalLoss()], ids=str)
+def test_mean_of_maps_without_a_factor_is_that_of_rows(loss):
+    logits, *positives, _ = scene()
+    quality = torch.rand(6, dtype=torch.float64)
+    targets = MapTargets.of(logits.shape, *positives, weight=None, pos_weight=None, quality=quality)
+    expected = flat_loss(loss, logits, targets, None)
+    torch.testing.assert_close(loss.forward_maps(logits, *positives, pos_quality=quality), expected)
+
+
+@pytest.mark.parametrize("loss", [QualityFocalLoss(), VarifocalLoss()], ids=str)
+def test_a_loss_of_qualities_wants_them(loss):
+    logits, *positives, _ = scene()
+    with pytest.raises(ValueError, match=f"{type(loss).__name__}.forward_maps needs pos_quality"):
+        loss.forward_maps(logits, *positives)
+    with pytest.raises(ValueError, match="needs one for every positive"):
+        flat_target(loss, torch.zeros(3, dtype=torch.long), None, 2)
