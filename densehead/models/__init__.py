@@ -1,11 +1,11 @@
 """Models: detectors and what they are made of."""
 
 from densehead.models.assigners import ATSSAssigner, FCOSAssigner, MaxIoUAssigner
-from densehead.models.backbones import ResNet, ResNeXt
+from densehead.models.backbones import Res2Net, ResNet, ResNeXt
 from densehead.models.coders import DeltaXYWHBBoxCoder, DistancePointBBoxCoder
 from densehead.models.data_preprocessor import BatchFixedSizePad, BatchSyncRandomResize, DetDataPreprocessor
 from densehead.models.detectors import ATSS, FCOS, GFL, PAA, AutoAssign, BaseDetector, SingleStageDetector, VFNet
-from densehead.models.heads import AnchorFreeHead, ATSSHead, DenseHead, FCOSHead
+from densehead.models.heads import AnchorFreeHead, ATSSHead, DenseHead, FCOSHead, GFLHead
 from densehead.models.necks import FPN
 from densehead.models.priors import AnchorGenerator, MlvlPointGenerator
 
@@ -29,8 +29,10 @@ __all__ = [
     "DistancePointBBoxCoder",
     "FCOSAssigner",
     "FCOSHead",
+    "GFLHead",
     "MaxIoUAssigner",
     "MlvlPointGenerator",
+    "Res2Net",
     "ResNeXt",
     "ResNet",
     "SingleStageDetector",

@@ -59,6 +59,9 @@ class ResNet(BaseModule):
         ValueError: a key that does not fit the others.
     """
 
+    #: The block and the number of blocks of each stage, by depth.
+    blocks = BLOCKS
+
     def __init__(
         self,
         depth: int,
@@ -84,7 +87,7 @@ class ResNet(BaseModule):
         pretrained: str | None = None,
         init_cfg: InitConfig = None,
     ) -> None:
-        _check_depth(depth)
+        _check_depth(depth, self.blocks)
         _check_stages(num_stages, strides, dilations, out_indices, frozen_stages, dcn and stage_with_dcn)
         _check_parts(style, conv_cfg, dcn, plugins, pretrained, init_cfg)
         if pretrained is not None:
@@ -97,7 +100,7 @@ class ResNet(BaseModule):
         self.deep_stem = deep_stem
         channels = stem_channels or base_channels
         self._add_stem(in_channels, channels, conv_cfg, norm_cfg)
-        block, counts = BLOCKS[depth]
+        block, counts = self.blocks[depth]
         self.stage_names = []
         for stage in range(num_stages):
             planes = base_channels * 2**stage
@@ -212,9 +215,9 @@ def _default_init_cfg() -> list[ConfigDict]:
     ]
 
 
-def _check_depth(depth: int) -> None:
-    if depth not in BLOCKS:
-        raise ValueError(f"backbone.depth must be one of {', '.join(map(str, BLOCKS))}, but got {depth!r}")
+def _check_depth(depth: int, blocks: dict[int, tuple]) -> None:
+    if depth not in blocks:
+        raise ValueError(f"backbone.depth must be one of {', '.join(map(str, blocks))}, but got {depth!r}")
 
 
 def _check_stages(num_stages, strides, dilations, out_indices, frozen_stages, stage_with_dcn) -> None:
