@@ -18,18 +18,12 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ALL = sorted(
     path for path in CONFIGS.rglob("*.py") if path.parent.name not in ("datasets", "schedules", "_base_", "common")
 )
-ZOO = [path for path in ALL if path.parent.name in ("fcos", "atss")]
-# What each config of the zoo is known for, taken from mmdetection 3.3.0: backbone, its weights and first mean, what the
-# head differs in, NMS threshold, optimizer (kind, rate, decay), schedule, images a GPU, what is done to images' sizes.
+ZOO = [path for path in ALL if path.parent.name in ("fcos", "atss", "gfl", "vfnet", "paa", "autoassign")]
+# What each config of the zoo is known for, taken from mmdetection 3.3.0: backbone, its weights and first mean, which of
+# the head's switches are on, its losses and their weights, assigner, NMS threshold, optimizer (kind, rate, decay),
+# schedule, images a GPU, what is done to images' sizes.
 ESSENTIALS = json.loads((Path(__file__).parent / "data" / "zoo_settings.json").read_text())
-NAMES = {
-    "norm_on_bbox": "norm",
-    "centerness_on_reg": "ctr-on-reg",
-    "center_sampling": "center",
-    "dcn_on_last_conv": "dcn",
-    "conv_bias": "bias",
-}
-SIZES = {"Resize": "scale", "RandomChoiceResize": "scales", "RandomResize": "ratio_range", "RandomCrop": "crop_size"}
+SIZES = ("ratio_range", "scale", "scales", "crop_size")
 
 
 def ident(path):
@@ -45,17 +39,19 @@ def lists(node):
 
 def essentials(cfg):
     model, head = cfg.model, cfg.model.bbox_head
-    backbone = f"{model.backbone.type}-{model.backbone.depth}" + ("-dcn" if "dcn" in model.backbone else "")
+    dcn = f"-{model.backbone.dcn.type}-in-{sum(model.backbone.stage_with_dcn)}" if "dcn" in model.backbone else ""
     dataset = cfg.train_dataloader.dataset
     rounds = cfg.train_cfg.max_epochs * dataset.get("times", 1)
     while "dataset" in dataset:
         dataset = dataset.dataset
     optimizer = cfg.optim_wrapper
     return {
-        "backbone": backbone,
+        "backbone": f"{model.backbone.type}-{model.backbone.depth}{dcn}",
         "weights": model.backbone.init_cfg.checkpoint,
         "first_mean": model.data_preprocessor.mean[0],
-        "head": " ".join([head.loss_bbox.type, *(short for name, short in NAMES.items() if head.get(name) is True)]),
+        "head": " ".join(sorted(name for name, value in head.items() if value is True)),
+        "losses": {key: [loss.type, loss.loss_weight] for key, loss in head.items() if key.startswith("loss_")},
+        "assigner": (model.get("train_cfg") or {}).get("assigner", {}).get("type"),
         "nms_iou": model.test_cfg.nms.iou_threshold,
         "optimizer": [optimizer.type, round(optimizer.optimizer.lr, 6), optimizer.optimizer.weight_decay],
         "clip_grad": (optimizer.get("clip_grad") or {}).get("max_norm"),
@@ -63,7 +59,7 @@ def essentials(cfg):
         "milestones": cfg.param_scheduler[1].milestones,
         "warmup": [cfg.param_scheduler[0].type, round(cfg.param_scheduler[0].get("start_factor", 1 / 3), 4)],
         "images_per_gpu": cfg.train_dataloader.batch_size,
-        "sizes": [lists(step[SIZES[step.type]]) for step in dataset.pipeline if step.type in SIZES],
+        "sizes": [lists(size) for step in dataset.pipeline if (size := next(filter(None, map(step.get, SIZES)), None))],
     }
 
 
