@@ -35,12 +35,13 @@ class LevelTensor:
     def joined(self) -> Tensor:
         """(B, A, c, S): the levels one after the other, ``S`` places; channels-last memory where the maps have it."""
         batch = self.maps[0].shape[0]
-        if all(_is_channels_last(level) for level in self.maps):
-            rows = torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in self.maps], 1)
-            joined = rows.transpose(1, 2)
-        else:
-            joined = torch.cat([level.flatten(2) for level in self.maps], 2)
-        return joined.unflatten(1, (self.num_base_priors, self.channels)) if batch else joined
+        with torch.enable_grad():  # a rule may be the first to ask, without gradients; the losses ask next
+            if all(_is_channels_last(level) for level in self.maps):
+                rows = torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in self.maps], 1)
+                joined = rows.transpose(1, 2)
+            else:
+                joined = torch.cat([level.flatten(2) for level in self.maps], 2)
+            return joined.unflatten(1, (self.num_base_priors, self.channels)) if batch else joined
 
     def at(self, image_index: Tensor, prior_index: Tensor) -> Tensor:
         """Return (..., c): the numbers of priors of images; both index tensors have one shape (...)."""

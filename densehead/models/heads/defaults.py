@@ -4,6 +4,7 @@ FOCAL_LOSS = dict(type="FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.25, los
 SMOOTH_L1_LOSS = dict(type="SmoothL1Loss", beta=1.0 / 9.0, loss_weight=1.0)
 IOU_LOSS = dict(type="IoULoss", loss_weight=1.0)
 BINARY_CROSS_ENTROPY = dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0)
+DISTRIBUTION_FOCAL_LOSS = dict(type="DistributionFocalLoss", loss_weight=0.25)
 GROUP_NORM = dict(type="GN", num_groups=32, requires_grad=True)
 DISTANCE_CODER = dict(type="DistancePointBBoxCoder")
 DELTA_CODER = dict(type="DeltaXYWHBBoxCoder", target_means=(0.0, 0.0, 0.0, 0.0), target_stds=(1.0, 1.0, 1.0, 1.0))

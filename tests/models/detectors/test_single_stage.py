@@ -105,7 +105,7 @@ def test_losses_reach_every_parameter(kind):
     total, log = model.parse_losses(losses)
     torch.testing.assert_close(total, sum(value for name, value in losses.items() if "loss" in name))
     assert set(log) == {*losses, "loss"}
-    assert set(losses) - {name for name in losses if "loss" in name} == {"num_pos"}
+    assert set(losses) - {name for name in losses if "loss" in name} == {"num_pos", "num_missed"}
     total.backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not without

@@ -45,6 +45,12 @@ CONFIGS = {
         type="ATSSHead",
         anchor_generator=dict(type="AnchorGenerator", ratios=[0.5, 1.0], scales=[2.0, 4.0], strides=STRIDES),
     ),
+    "GFLHead": dict(
+        ANCHORS,
+        type="GFLHead",
+        bbox_coder=dict(type="DistancePointBBoxCoder"),
+        loss_cls=dict(type="QualityFocalLoss", use_sigmoid=True, beta=2.0),
+    ),
 }
 ABSTRACT = {"AnchorFreeHead"}
 

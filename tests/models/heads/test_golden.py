@@ -1,4 +1,4 @@
-"""FCOS and ATSS hold to mmdetection's outputs, losses, gradients and detections."""
+"""The heads that mmdetection has hold to its outputs, losses, gradients and detections."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from mmengine.structures import InstanceData
 from densehead.registry import MODELS
 from tests import golden
 
-CASES = golden.cases("head_fcos") + golden.cases("head_atss")
+CASES = golden.cases("head_fcos") + golden.cases("head_atss") + golden.cases("head_gfl")
 
 
 def build(meta, arrays):
