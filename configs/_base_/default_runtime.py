@@ -32,9 +32,12 @@ env_cfg = dict(
 
 vis_backends = [dict(type="LocalVisBackend")]
 visualizer = dict(type="DetLocalVisualizer", vis_backends=vis_backends, name="visualizer")
-# losses and positives are means over the last 50 iterations
+# losses, positives and missed objects are means over the last 50 iterations
 log_processor = dict(
-    type="LogProcessor", window_size=50, by_epoch=True, mean_pattern=r".*(loss|time|data_time|grad_norm|num_pos).*"
+    type="LogProcessor",
+    window_size=50,
+    by_epoch=True,
+    mean_pattern=r".*(loss|time|data_time|grad_norm|num_pos|num_missed).*",
 )
 
 log_level = "INFO"
