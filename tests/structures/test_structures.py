@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
+from densehead.models.priors import MlvlPointGenerator
 from densehead.structures import (
     IGNORED,
     NEGATIVE,
@@ -105,3 +106,68 @@ def test_data_sample_holds_instances_only():
     assert "pred_instances" not in sample
     with pytest.raises(AssertionError):
         sample.gt_instances = [1, 2]
+
+
+def test_level_tensor_first_asked_without_gradients_still_has_them():
+    """An assigner reads the maps under no_grad, before the losses do."""
+    maps = [torch.randn(1, 4, 2, 2, requires_grad=True)]
+    tensor = LevelTensor(maps)
+    with torch.no_grad():
+        tensor.at(torch.tensor([0]), torch.tensor([1]))
+    tensor.at(torch.tensor([0]), torch.tensor([1])).sum().backward()
+    assert maps[0].grad.count_nonzero() == 4
+
+
+def test_predictions_in_every_form_say_the_same_scores():
+    logits = torch.randn(2, 2 * 3, 4, 5)
+    sigmoid = Predictions(2, cls_logits=[logits])
+    image, prior = torch.tensor([[0, 1], [1, 0]]), torch.tensor([[3, 39], [0, 17]])
+    flat = sigmoid["cls_logits"].flat()
+    of_scores = Predictions.of_flat(None, scores=flat.sigmoid())
+    of_logits = Predictions.of_flat(None, logits=flat)
+    assert torch.equal(sigmoid.logits(), flat.transpose(1, 2))
+    for predictions in (sigmoid, of_scores, of_logits):
+        assert predictions.num_classes == 3
+        torch.testing.assert_close(predictions.scores(), flat.sigmoid().transpose(1, 2))
+        torch.testing.assert_close(predictions.logits(), flat.transpose(1, 2), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(predictions.scores_at(image, prior), flat.sigmoid()[image, prior])
+        torch.testing.assert_close(predictions.logits_at(image, prior), flat[image, prior], rtol=1e-4, atol=1e-4)
+
+
+def test_a_softmax_has_the_background_last():
+    logits = torch.randn(1, 4, 2, 2)
+    predictions = Predictions(class_form="softmax", cls_logits=[logits])
+    image, prior = torch.tensor([0]), torch.tensor([2])
+    expected = logits[0, :, 1, 0].softmax(0)[:3]
+    assert predictions.num_classes == 3
+    torch.testing.assert_close(predictions.scores_at(image, prior)[0], expected)
+    torch.testing.assert_close(predictions.logits_at(image, prior)[0], expected.logit())
+    torch.testing.assert_close(predictions.scores()[0, :, 2], expected)
+
+
+def test_boxes_are_read_by_whoever_made_the_predictions():
+    boxes = torch.rand(2, 5, 4)
+    image, prior = torch.tensor([1]), torch.tensor([4])
+    assert torch.equal(Predictions.of_flat(boxes).boxes_at(image, prior), boxes[1, 4][None])
+    with pytest.raises(ValueError, match=r"hold no boxes"):
+        Predictions.of_flat(None, scores=torch.rand(2, 5, 3)).boxes_at(image, prior)
+
+
+def test_points_may_stand_as_squares():
+    priors = MlvlPointGenerator([8, 16]).priors([(3, 4), (2, 2)])
+    squares = priors.as_squares(4)
+    assert priors.are_points
+    assert not squares.are_points
+    assert torch.equal(squares.points, priors.points)
+    torch.testing.assert_close(squares.boxes[:, 2:] - squares.boxes[:, :2], 4 * priors.strides[:, None].expand(-1, 2))
+    torch.testing.assert_close((squares.boxes[:, 2:] + squares.boxes[:, :2]) / 2, priors.points)
+    assert [grid.box_height for grid in squares.grids] == [32, 64]
+    assert priors.as_squares(4) is squares
+    assert priors.as_squares(5) is not squares
+
+
+@pytest.mark.parametrize("counts", [(2, 1), (0, 0)])
+def test_objects_that_nobody_answers_for(counts):
+    targets = Targets.from_instances([instances([[0, 0, 9, 9]] * n, [0] * n) for n in counts])
+    index = torch.tensor([[1, NEGATIVE, 1], [NEGATIVE, IGNORED, NEGATIVE]]).clamp(max=max(counts[0] - 1, -1))
+    assert Assignment(index).num_missed(targets).tolist() == ([1, 1] if counts[0] else [0, 0])
