@@ -1,12 +1,31 @@
 """Models: detectors and what they are made of."""
 
 from densehead.models.assigners import ATSSAssigner, FCOSAssigner, MaxIoUAssigner
-from densehead.models.backbones import Res2Net, ResNet, ResNeXt
+from densehead.models.backbones import Res2Net, ResNet, ResNeXt, ShuffleNetV2
 from densehead.models.coders import DeltaXYWHBBoxCoder, DistancePointBBoxCoder
 from densehead.models.data_preprocessor import BatchFixedSizePad, BatchSyncRandomResize, DetDataPreprocessor
-from densehead.models.detectors import ATSS, FCOS, GFL, PAA, AutoAssign, BaseDetector, SingleStageDetector, VFNet
-from densehead.models.heads import AnchorFreeHead, ATSSHead, DenseHead, FCOSHead, GFLHead
-from densehead.models.necks import FPN
+from densehead.models.detectors import (
+    ATSS,
+    FCOS,
+    GFL,
+    PAA,
+    AutoAssign,
+    BaseDetector,
+    NanoDetPlus,
+    SingleStageDetector,
+    VFNet,
+)
+from densehead.models.ema import ExpMomentumEMA
+from densehead.models.heads import (
+    AnchorFreeHead,
+    ATSSHead,
+    DenseHead,
+    FCOSHead,
+    GFLHead,
+    NanoDetPlusHead,
+    SimpleConvHead,
+)
+from densehead.models.necks import FPN, GhostPAN
 from densehead.models.priors import AnchorGenerator, MlvlPointGenerator
 
 __all__ = [
@@ -27,14 +46,20 @@ __all__ = [
     "DenseHead",
     "DetDataPreprocessor",
     "DistancePointBBoxCoder",
+    "ExpMomentumEMA",
     "FCOSAssigner",
     "FCOSHead",
     "GFLHead",
+    "GhostPAN",
     "MaxIoUAssigner",
     "MlvlPointGenerator",
+    "NanoDetPlus",
+    "NanoDetPlusHead",
     "Res2Net",
     "ResNeXt",
     "ResNet",
+    "ShuffleNetV2",
+    "SimpleConvHead",
     "SingleStageDetector",
     "VFNet",
 ]
