@@ -25,6 +25,7 @@ PACKAGE = ROOT / "densehead"
 # From what everything stands on to what stands on everything. A module imports from its own group or from groups above.
 LAYERS = [
     ("version", "typing", "arguments"),
+    ("safe_load",),
     ("registry",),
     ("ops",),
     ("structures",),

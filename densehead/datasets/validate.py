@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from mmengine.logging import print_log
+
+from densehead.arguments import near
 
 #: A box may reach this far (pixels) out of its image without a word: tools round, and count from 0 or from 1.
 ROUNDING = 1.0
@@ -61,8 +62,7 @@ def require_path(path: str, *, key: str, owner: str, data_root: str | None, back
     folder = os.path.dirname(path) or "."
     if os.path.isdir(folder):
         there = sorted(os.listdir(folder))
-        near = difflib.get_close_matches(os.path.basename(path), there, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"{folder!r} holds: {listed(there, 10)}."
+        hint = near(os.path.basename(path), there, count=1).strip() or f"{folder!r} holds: {listed(there, 10)}."
     else:
         hint = f"Its folder {folder!r} does not exist."
     raise FileNotFoundError(f"{owner}: {key}={path!r} is not a file. {hint} Correct {key} or data_root in the config.")
@@ -72,8 +72,7 @@ def check_filter(filter_cfg: Mapping | None, allowed: Collection[str], owner: st
     """Raise a ValueError for a key of ``filter_cfg`` that nothing reads."""
     for key in filter_cfg or {}:
         if key not in allowed:
-            near = difflib.get_close_matches(key, allowed, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = near(key, allowed, count=1)
             raise ValueError(f"{owner}: filter_cfg has no key {key!r}; it takes {listed(allowed)}.{hint}")
 
 

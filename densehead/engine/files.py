@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from pickle import UnpicklingError
 
-import numpy as np
 import torch
 from mmengine.fileio import LocalBackend, register_backend
-from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint
 
-from densehead.version import parse_version
+from densehead.safe_load import safe_globals
 
 ATOMIC = "densehead_atomic"
 
@@ -48,24 +45,9 @@ def allow_checkpoints() -> None:
     PyTorch 2.6 and later reads nothing but tensors and plain containers unless told so. onedl-mmengine says so itself;
     the last mmengine of OpenMMLab (0.10.7) does not, and could neither resume nor test from its own checkpoints.
     """
-    if hasattr(checkpoint, "get_torch_safe_globals") or parse_version(torch.__version__) < (2, 6):
-        return
-    core = np._core if hasattr(np, "_core") else np.core
-    functions = {"_reconstruct": core.multiarray._reconstruct, "scalar": core.multiarray.scalar}
-    # NumPy 2 moved them, and a checkpoint may be of the other NumPy
-    named = [
-        (made, f"numpy.{home}.multiarray.{name}") for name, made in functions.items() for home in ("core", "_core")
-    ]
-    kinds = {type(np.dtype(kind)) for kind in (np.uint32, np.int64, np.float32, np.float64)}
-    torch.serialization.add_safe_globals([HistoryBuffer, np.ndarray, np.dtype, *kinds, *named])
-    torch.serialization.add_safe_globals([(_method_of_history, "builtins.getattr")])
-
-
-def _method_of_history(owner: type, name: str) -> object:
-    """Stand in for ``getattr``, which a history is written with, in this one use."""
-    if owner is not HistoryBuffer or name.startswith("_"):
-        raise UnpicklingError(f"a checkpoint asks for {name!r} of {owner!r}, which none of mmengine does")
-    return getattr(owner, name)
+    entries = safe_globals()
+    if entries and not hasattr(checkpoint, "get_torch_safe_globals"):
+        torch.serialization.add_safe_globals(entries)
 
 
 allow_checkpoints()

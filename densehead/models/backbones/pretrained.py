@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import pickle
 import sys
 from collections.abc import Callable, Mapping
@@ -11,17 +10,17 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlparse
 
-import numpy as np
 import torch
 import torchvision
 from mmengine.dist import barrier, get_rank
-from mmengine.logging import HistoryBuffer, print_log
+from mmengine.logging import print_log
 from mmengine.model.weight_init import update_init_info
 from mmengine.runner.checkpoint import get_deprecated_model_names, get_external_models, load_state_dict
 from torch import Tensor, nn
 
+from densehead.arguments import near
+from densehead.safe_load import safe_globals
 from densehead.typing import ConfigDict
-from densehead.version import parse_version
 
 __all__ = ["init_weights", "read_weights", "resolve"]
 
@@ -119,8 +118,8 @@ def _torchvision_address(name: str, key: str) -> str:
 
 def _lookup(known: Mapping[str, object], name: str, where: str):
     if name not in known:
-        near = difflib.get_close_matches(name, list(known), n=3) or sorted(known)[:10]
-        raise ValueError(f"{where}{name} is not known; the nearest names are {', '.join(near)}")
+        hint = near(name, known) or f" There are {', '.join(sorted(known)[:10])} and more"
+        raise ValueError(f"{where}{name} is not known.{hint}")
     return known[name]
 
 
@@ -164,7 +163,8 @@ def read_weights(path: str | Path, *, prefix: str | None = None, key: str = "che
         ValueError: the file is no checkpoint, holds objects that may run code, or has nothing under ``prefix``.
     """
     try:
-        with _known_globals():
+        entries = safe_globals()
+        with torch.serialization.safe_globals(entries) if entries else contextlib.nullcontext():
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -187,17 +187,3 @@ def read_weights(path: str | Path, *, prefix: str | None = None, key: str = "che
         first = ", ".join(sorted({name.partition(".")[0] for name in weights}))
         raise ValueError(f"{key}: nothing in {path} begins with prefix={prefix!r}; its names begin with {first}")
     return part
-
-
-def _known_globals() -> contextlib.AbstractContextManager:
-    """Let the safe reader build what mmengine's runner saves beside weights: log buffers and NumPy numbers.
-
-    NumPy 1 and 2 write the same functions under different names.
-    """
-    if parse_version(torch.__version__) < (2, 6):
-        return contextlib.nullcontext()
-    core = np._core if parse_version(np.__version__) >= (2,) else np.core
-    functions = {"_reconstruct": core.multiarray._reconstruct, "scalar": core.multiarray.scalar}
-    renamed = [(f, f"numpy.{home}.multiarray.{n}") for n, f in functions.items() for home in ("core", "_core")]
-    kinds = {type(np.dtype(kind)) for kind in (np.uint32, np.int64, np.float32, np.float64)}
-    return torch.serialization.safe_globals([HistoryBuffer, getattr, np.ndarray, np.dtype, *kinds, *renamed])

@@ -130,9 +130,9 @@ def test_an_address_out_of_reach_is_one_clear_error(cache, monkeypatch, checkpoi
     ("checkpoint", "error", "message"),
     [
         ("no/such.pth", FileNotFoundError, r"backbone\.init_cfg: there is no checkpoint file 'no/such\.pth'"),
-        ("torchvision://resnet5", ValueError, r"torchvision://resnet5 is not known; the nearest names are resnet50"),
+        ("torchvision://resnet5", ValueError, r"torchvision://resnet5 is not known. Did you mean 'resnet50'"),
         ("torchvision://resnet50.v3", ValueError, r"torchvision://resnet50\.v3 is not known.*imagenet1k_v1"),
-        ("open-mmlab://resnet50", ValueError, r"open-mmlab://resnet50 is not known; the nearest names are resne"),
+        ("open-mmlab://resnet50", ValueError, r"open-mmlab://resnet50 is not known. Did you mean '.*resne"),
         ("ftp://x/y.pth", ValueError, r"must be a local file or begin with torchvision://.*but got 'ftp://x/y\.pth'"),
     ],
 )
