@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from densehead.ops import batched_nms, clip_boxes
+from densehead.ops import batched_nms, clip_boxes, full_precision, pairwise_iou
 from densehead.structures import LevelTensor, Predictions, Priors
 
 if TYPE_CHECKING:
     from densehead.models.heads.base import DenseHead
+
+
+_VOTES = 1 << 22  # pairs of a detection and a candidate that are looked at together
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,50 @@ class Candidates:
     scores: Tensor
 
 
+def find_classes(head: DenseHead, predictions: Predictions, cfg: Mapping) -> Candidates:
+    """Return the classes of priors whose own score is above ``score_thr``, of a level the ``nms_pre`` best of them."""
+    found = candidates(
+        predictions["cls_logits"], cfg.get("score_thr", 0), cfg.get("nms_pre", -1), is_sigmoid=head.use_sigmoid_cls
+    )
+    if "quality_logits" not in predictions:
+        return found
+    quality = predictions["quality_logits"].at(found.image_index, found.prior_index)[:, 0].float()
+    return replace(found, scores=head.fuse_scores(found.scores, quality))
+
+
+def find_priors(head: DenseHead, predictions: Predictions, cfg: Mapping) -> Candidates:
+    """Return the classes of priors whose fused score is above ``score_thr``, of the ``nms_pre`` best priors of a level.
+
+    A prior is as good as its best class, so one that is among the best may bring several candidates.
+    """
+    score_thr, nms_pre = cfg.get("score_thr", 0), cfg.get("nms_pre", -1)
+    has_quality = "quality_logits" in predictions
+    images, places, start = [], [], 0
+    for number, level in enumerate(predictions["cls_logits"].maps):
+        base, area = head.num_base_priors, level.shape[-2] * level.shape[-1]
+        best = _best_class(level.unflatten(1, (base, -1)), head.use_sigmoid_cls)  # (B, A, h, w)
+        if has_quality:
+            best = head.fuse_scores(best, predictions["quality_logits"].maps[number].float())
+        rows = best.flatten(1)
+        image, index = (rows > score_thr).nonzero(as_tuple=True)
+        if nms_pre > 0:
+            image, index, _ = _best_of_each_image(image, index, rows[image, index], nms_pre, rows.shape[0])
+        images.append(image)
+        places.append(start + index % area * base + index // area)
+        start += area * base
+    image, prior = torch.cat(images), torch.cat(places)
+    scores = predictions.scores_at(image, prior)
+    if has_quality:
+        scores = head.fuse_scores(scores, predictions["quality_logits"].at(image, prior).float())
+    row, label = (scores > score_thr).nonzero(as_tuple=True)
+    return Candidates(image[row], prior[row], label, scores[row, label])
+
+
+def _best_class(logits: Tensor, is_sigmoid: bool) -> Tensor:
+    """(B, A, h, w) the score of the best class, from logits (B, A, C, h, w)."""
+    return logits.amax(2).float().sigmoid() if is_sigmoid else logits.float().softmax(2)[:, :, :-1].amax(2)
+
+
 def detect(
     head: DenseHead,
     predictions: Predictions,
@@ -36,47 +83,44 @@ def detect(
     cfg: Mapping | None,
     rescale: bool = False,
     with_nms: bool = True,
+    *,
+    find: Callable[[DenseHead, Predictions, Mapping], Candidates] = find_classes,
+    refine: Callable[[InstanceData, InstanceData], InstanceData] | None = None,
 ) -> list[InstanceData]:
     """Return the detections of each image, best first: ``bboxes`` (n, 4) xyxy, ``scores`` (n,), ``labels`` (n,).
 
     Args:
-        head: reads boxes from the maps.
+        head: reads boxes from the maps and fuses scores.
         predictions: maps of the batch.
         priors: where they predict from.
         image_metas: of each image ``img_shape`` (boxes are clipped to it) and, to rescale, ``scale_factor`` (w, h).
-        cfg: ``score_thr``, the score (without the quality's factor) above which a class of a prior is a candidate;
-            ``nms_pre``, how many candidates of a level and image go on, all if not positive; ``min_bbox_size``, the
-            side (pixels) that boxes must exceed, no limit if negative; ``nms``, see
-            :func:`densehead.ops.batched_nms`; ``max_per_img``, how many detections stay, all if not positive.
+        cfg: ``score_thr`` and ``nms_pre``, what is a candidate and how many of a level and image go on (all if not
+            positive), see ``find``; ``min_bbox_size``, the side (pixels) that boxes must exceed, no limit if negative;
+            ``nms``, see :func:`densehead.ops.batched_nms`; ``max_per_img``, how many detections stay, all if not
+            positive.
         rescale: whether boxes are in pixels of the original image.
         with_nms: whether detections are suppressed and their number limited.
+        find: finds the candidates: :func:`find_classes`, :func:`find_priors`.
+        refine: takes what suppression left of an image and all its candidates, and returns the detections.
 
     Raises:
         ValueError: no ``cfg``, no metas, or a key missing in one of them.
     """
     _check(cfg, image_metas, predictions["cls_logits"].maps[0].shape[0], rescale, with_nms)
-    found = candidates(
-        predictions["cls_logits"], cfg.get("score_thr", 0), cfg.get("nms_pre", -1), is_sigmoid=head.use_sigmoid_cls
-    )
+    found = find(head, predictions, cfg)
     boxes = head.boxes_at(predictions, priors, found.image_index, found.prior_index)
     if getattr(head.bbox_coder, "clip_border", True):
         boxes = clip_boxes(boxes[:, None], _per_box(image_metas, "img_shape", found, boxes))[:, 0]
     if rescale:
         boxes = boxes / _per_box(image_metas, "scale_factor", found, boxes).repeat(1, 2)
-    scores = found.scores
-    if "quality_logits" in predictions:
-        quality = predictions["quality_logits"].at(found.image_index, found.prior_index)[:, 0].float()
-        scores = head.fuse_scores(scores, quality)
-    if (smallest := cfg.get("min_bbox_size", -1)) >= 0:
-        keep = ((boxes[:, 2:] - boxes[:, :2]) > smallest).all(-1)
-        found_image, boxes, scores, labels = (t[keep] for t in (found.image_index, boxes, scores, found.labels))
-    else:
-        found_image, labels = found.image_index, found.labels
+    every = InstanceData(bboxes=boxes, scores=found.scores, labels=found.labels)
+    smallest = cfg.get("min_bbox_size", -1)
+    is_kept = (boxes[:, 2:] - boxes[:, :2] > smallest).all(-1) | (smallest < 0)
     results = []
     for image in range(len(image_metas)):
-        mine = found_image == image
-        result = InstanceData(bboxes=boxes[mine], scores=scores[mine], labels=labels[mine])
-        results.append(_suppress(result, cfg) if with_nms else result)
+        mine = every[is_kept & (found.image_index == image)]
+        result = _suppress(mine, cfg) if with_nms else mine
+        results.append(refine(result, mine) if with_nms and refine else result)
     return results
 
 
@@ -137,6 +181,37 @@ def _suppress(result: InstanceData, cfg: Mapping) -> InstanceData:
     result = result[keep]
     result.scores = dets[:, -1]  # soft_nms lowers them
     return result[:limit] if limit > 0 else result
+
+
+def vote_boxes(
+    dets: InstanceData, others: InstanceData, *, sigma: float = 0.025, min_iou: float = 0.01
+) -> InstanceData:
+    """Return detections whose boxes are means of the candidates of their class (PAA, equation 9), class by class.
+
+    A candidate of score ``s`` that overlaps a detection's box by ``u`` counts ``s * exp(-(1 - u)^2 / sigma)`` in that
+    detection's mean. Scores and labels stay.
+
+    Args:
+        dets: ``bboxes``, ``scores``, ``labels`` of what suppression left.
+        others: the same of all candidates.
+        sigma: how fast the weight falls with the overlap.
+        min_iou: candidates that overlap less do not count.
+    """
+    dets = dets[dets.labels.argsort(stable=True)]
+    size = max(_VOTES // max(len(others), 1), 1)
+    parts = zip(dets.bboxes.split(size), dets.labels.split(size), strict=True)
+    boxes = torch.cat([_mean_boxes(*part, others, sigma, min_iou) for part in parts])
+    return InstanceData(bboxes=boxes, scores=dets.scores, labels=dets.labels)
+
+
+def _mean_boxes(boxes: Tensor, labels: Tensor, others: InstanceData, sigma: float, min_iou: float) -> Tensor:
+    iou = pairwise_iou(boxes, others.bboxes)  # (n, m)
+    counts = (iou > min_iou) & (labels[:, None] == others.labels)
+    weight = torch.exp(-((1 - iou) ** 2) / sigma) * full_precision(others.scores) * counts
+    total = weight.sum(1, keepdim=True)
+    # side by side rather than as a matrix product, which TF32 and autocast round by half a pixel
+    mean = torch.stack([(weight * side).sum(1) for side in full_precision(others.bboxes).unbind(1)], 1) / total
+    return mean.where(total > 0, boxes)  # a box without extent overlaps not even itself
 
 
 def _logit(score: float) -> float:
