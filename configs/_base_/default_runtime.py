@@ -20,6 +20,7 @@ default_hooks = dict(
     seeds=dict(type="SeedHook"),
     check_classes=dict(type="NumClassCheckHook"),
     check_checkpoint=dict(type="CheckpointCheckHook"),
+    check_losses=dict(type="CheckInvalidLossHook", interval=50),
     memory=dict(type="HostMemoryHook"),
     summary=dict(type="TrainingSummaryHook"),
 )

@@ -18,6 +18,7 @@ TRAINING_HOOKS = {
     "seeds": {"type": "densehead.SeedHook"},
     "check_classes": {"type": "densehead.NumClassCheckHook"},
     "check_checkpoint": {"type": "densehead.CheckpointCheckHook"},
+    "check_losses": {"type": "densehead.CheckInvalidLossHook"},
     "memory": {"type": "densehead.HostMemoryHook"},
     "summary": {"type": "densehead.TrainingSummaryHook"},
 }

@@ -2,6 +2,7 @@
 
 from densehead.engine.files import AtomicBackend, find_last_checkpoint
 from densehead.engine.hooks import (
+    CheckInvalidLossHook,
     CheckpointCheckHook,
     DetVisualizationHook,
     HostMemoryHook,
@@ -16,6 +17,7 @@ from densehead.engine.tta import DetTTAModel
 
 __all__ = [
     "AtomicBackend",
+    "CheckInvalidLossHook",
     "CheckpointCheckHook",
     "DetTTAModel",
     "DetVisualizationHook",

@@ -10,7 +10,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from densehead.models.assigners import BaseAssigner
-from densehead.models.heads.finite import check_losses
+from densehead.models.heads.finite import LossReport, check_losses
 from densehead.models.losses import classification_loss, takes_quality
 from densehead.models.postprocess import detect
 from densehead.ops import aligned_iou, reduce_mean
@@ -80,6 +80,7 @@ class DenseHead(BaseModule):
         self.last_priors: Priors | None = None
         self.last_targets: Targets | None = None
         self.last_assignment: Assignment | None = None
+        self.last_report: LossReport | None = None  # of losses on a GPU, for CheckInvalidLossHook
 
     # ---- what a head is ----------------------------------------------------------------------------------------
 
@@ -169,11 +170,12 @@ class DenseHead(BaseModule):
         cfg = self.test_cfg if cfg is None else cfg
         return detect(self, self._read(maps, priors), priors, batch_img_metas, cfg, rescale, with_nms)
 
-    def _loss_of(self, maps: tuple[LevelMaps, ...], samples: list[DetDataSample]) -> dict[str, Tensor]:
+    def _loss_of(self, maps: tuple[LevelMaps, ...], samples: list[DetDataSample], **options) -> dict[str, Tensor]:
+        """Return what :meth:`loss` does; ``options`` go to ``loss_by_feat``."""
         truth = [sample.gt_instances for sample in samples]
         ignored = [sample.get("ignored_instances") for sample in samples]
         self.last_assignment = None
-        losses = self.loss_by_feat(*maps, truth, [sample.metainfo for sample in samples], ignored)
+        losses = self.loss_by_feat(*maps, truth, [sample.metainfo for sample in samples], ignored, **options)
         if self.last_assignment is None:  # a subclass that computes its losses without the shared way
             return losses
         return losses | {
@@ -197,7 +199,7 @@ class DenseHead(BaseModule):
         assignment = self.assign(priors, targets, assign_by or predictions)
         self.last_priors, self.last_targets, self.last_assignment = priors, targets, assignment
         losses = self.losses(predictions, priors, targets, assignment)
-        check_losses(losses, predictions, targets, priors, metas)
+        self.last_report = check_losses(losses, predictions, targets, priors, metas)
         return losses
 
     @torch.no_grad()

@@ -1,6 +1,8 @@
-"""The error of a loss that is not finite: it says where the numbers went wrong."""
+"""Losses that are not finite: which of the maps they come from, on which level, of which image."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,60 +10,88 @@ from torch import Tensor
 from densehead.structures import Predictions, Priors, Targets
 
 
+@dataclass(frozen=True)
+class LossReport:
+    """What is needed to say where a loss went wrong; it stays on the device until it is read.
+
+    Attributes:
+        losses: the scalars.
+        sums: of each map and level (B,) the sum of an image's numbers, which is finite unless one of them is not.
+        boxes: (B,) the same of the ground truth.
+        strides: of each level, pixels.
+        paths: of each image, where known.
+    """
+
+    losses: dict[str, Tensor]
+    sums: dict[tuple[str, int], Tensor]
+    boxes: Tensor
+    strides: tuple[float, ...]
+    paths: tuple[str | None, ...]
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls,
+        losses: dict[str, Tensor],
+        predictions: Predictions,
+        targets: Targets,
+        strides: tuple[float, ...],
+        metas: list[dict],
+    ) -> LossReport:
+        """Look at a batch, without waiting for a GPU; arguments as of :func:`check_losses`."""
+        sums = {
+            (name, number): level.flatten(1).sum(1, dtype=torch.float32)
+            for name, tensor in predictions.items()
+            for number, level in enumerate(tensor.maps)
+        }
+        losses = {name: value.detach() for name, value in losses.items()}
+        paths = tuple(meta.get("img_path") for meta in metas)
+        return cls(losses, sums, targets.boxes.flatten(1).sum(1), strides, paths)
+
+    def fault(self) -> str | None:
+        """Return what is not finite, or None where all losses are; a GPU is waited for."""
+        if torch.stack(list(self.losses.values())).isfinite().all():
+            return None
+        bad = ", ".join(f"{name} is {value.item()}" for name, value in self.losses.items() if not value.isfinite())
+        places = [
+            f"{name} of level {level} (stride {self.strides[level]:g}) of {self._images(sums)}"
+            for (name, level), sums in self.sums.items()
+            if not sums.isfinite().all()
+        ]
+        if not self.boxes.isfinite().all():
+            places.append(f"a ground-truth box of {self._images(self.boxes)}")
+        if places:
+            return f"{bad}. Not finite: {'; '.join(places)}"
+        return f"{bad}, though the maps that it was computed from and the ground truth are finite"
+
+    def _images(self, sums: Tensor) -> str:
+        numbers = (~sums.isfinite()).nonzero()[:, 0].tolist()
+        named = [f"{number} ({self.paths[number]})" if self.paths[number] else f"{number}" for number in numbers]
+        return f"image {', '.join(named)} of the batch"
+
+
 def check_losses(
     losses: dict[str, Tensor], predictions: Predictions, targets: Targets, priors: Priors, metas: list[dict]
-) -> None:
-    """Raise where a loss is not finite; on a GPU nothing is looked at, since that would stall it.
+) -> LossReport | None:
+    """Raise where a loss on the host is not finite; return a report of losses on a GPU, which would have to wait.
 
     Args:
         losses: scalars.
         predictions: the maps that they were computed from.
         targets: the truth.
-        priors: for the levels' strides.
+        priors: for the strides of the levels.
         metas: of each image, with ``img_path`` where it has one.
 
     Raises:
         FloatingPointError: names the losses and, of the maps that are not finite, name, level and image.
     """
     values = list(losses.values())
-    if not values or values[0].device.type != "cpu" or all(value.isfinite() for value in values):
-        return
-    raise FloatingPointError(explain(losses, predictions, targets, priors, metas))
-
-
-@torch.no_grad()
-def explain(
-    losses: dict[str, Tensor], predictions: Predictions, targets: Targets, priors: Priors, metas: list[dict]
-) -> str:
-    """Return what is not finite; arguments as of :func:`check_losses`."""
-    bad = ", ".join(f"{name} is {value.item()}" for name, value in losses.items() if not value.isfinite())
-    places = [*_in_maps(predictions, priors, metas), *_in_truth(targets, metas)]
-    if places:
-        return f"{bad}. Not finite: {'; '.join(places)}"
-    largest = {name: max(level.abs().max().item() for level in tensor.maps) for name, tensor in predictions.items()}
-    sizes = ", ".join(f"{name} {value:.3g}" for name, value in largest.items())
-    return f"{bad}, though all maps and boxes are finite; the largest absolute values of the maps are {sizes}"
-
-
-def _in_maps(predictions: Predictions, priors: Priors, metas: list[dict]) -> list[str]:
-    strides = [level[0].item() for level in priors.strides.split(priors.num_level_priors) if len(level)]
-    found = []
-    for name, tensor in predictions.items():
-        for number, level in enumerate(tensor.maps):
-            count = (~level.isfinite()).flatten(1).sum(1)
-            for image in count.nonzero()[:, 0].tolist():
-                found.append(
-                    f"{name} of level {number} (stride {strides[number]:g}) of {_image(image, metas)}, "
-                    f"{count[image].item()} of {level[image].numel()} numbers"
-                )
-    return found
-
-
-def _in_truth(targets: Targets, metas: list[dict]) -> list[str]:
-    is_bad = ~targets.boxes.isfinite().flatten(1).all(1)
-    return [f"a ground-truth box of {_image(image, metas)}" for image in is_bad.nonzero()[:, 0].tolist()]
-
-
-def _image(image: int, metas: list[dict]) -> str:
-    path = metas[image].get("img_path") if image < len(metas) else None
-    return f"image {image} of the batch" + (f" ({path})" if path else "")
+    if not values or (values[0].device.type == "cpu" and all(value.isfinite() for value in values)):
+        return None
+    strides = tuple(
+        max(grid.stride_x, grid.stride_y) for grid in priors.grids[:: len(priors.grids) // priors.num_levels]
+    )
+    report = LossReport.of(losses, predictions, targets, strides, metas)
+    if values[0].device.type == "cpu":
+        raise FloatingPointError(report.fault())
+    return report
