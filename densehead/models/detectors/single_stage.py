@@ -80,11 +80,15 @@ class SingleStageDetector(BaseDetector):
         maps = self.backbone(batch_inputs)
         if self.with_neck:
             maps = self.neck(maps)
+        self._check_fit(batch_inputs, maps)
+        return maps
+
+    def _check_fit(self, batch_inputs: Tensor, maps: LevelMaps) -> None:
+        """Check once for each size of images that the head can read the maps."""
         size = tuple(batch_inputs.shape[-2:])
         if size not in self._fitting_sizes:
             check_fit(size, maps, self.bbox_head, "neck" if self.with_neck else "backbone")
             self._fitting_sizes.add(size)
-        return maps
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: Samples | None = None) -> tuple[LevelMaps, ...]:
         return self.bbox_head(self.extract_feat(batch_inputs))

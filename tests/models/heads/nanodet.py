@@ -1,0 +1,57 @@
+"""Read the golden cases of NanoDet-Plus, whose arrays and config keys are the official implementation's."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.structures import InstanceData
+
+from densehead.registry import MODELS
+
+LEAKY_RELU = dict(type="LeakyReLU", negative_slope=0.1)
+TEST_CFG = dict(score_thr=0.05, nms=dict(type="nms", iou_threshold=0.6), max_per_img=100)
+LOSSES = dict(loss_qfl="loss_cls", loss_bbox="loss_bbox", loss_dfl="loss_dfl")
+
+
+def head_config(cfg: dict) -> dict:
+    """Return the config of our head with the settings of an official one."""
+    same = ("num_classes", "feat_channels", "stacked_convs", "strides", "reg_max", "norm_cfg")
+    ours = {key: cfg[key] for key in same} | dict(type=cfg["name"], in_channels=cfg["input_channel"])
+    assert cfg["activation"] == "LeakyReLU"
+    ours["act_cfg"] = LEAKY_RELU
+    if cfg["name"] == "SimpleConvHead":
+        return ours
+    losses = {
+        LOSSES[key]: {"type" if name == "name" else name: value for name, value in loss.items()}
+        for key, loss in cfg["loss"].items()
+    }
+    return ours | losses | dict(kernel_size=cfg["kernel_size"], conv_type=cfg["conv_type"], test_cfg=TEST_CFG)
+
+
+def build_head(cfg: dict, arrays: dict[str, torch.Tensor], prefix: str):
+    head = MODELS.build(head_config(cfg)).eval()
+    state = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+    head.load_state_dict(state, strict=True)
+    return head
+
+
+def levels(arrays, prefix: str) -> list[torch.Tensor]:
+    count = sum(name.startswith(f"{prefix}/") for name in arrays)
+    return [arrays[f"{prefix}/{level}"].clone() for level in range(count)]
+
+
+def official_form(maps) -> torch.Tensor:
+    """Return (B, P, C + 4 * (reg_max + 1)) of level maps of scores and box logits."""
+    return torch.cat([torch.cat(pair, 1).flatten(2) for pair in zip(*maps)], 2).transpose(1, 2)
+
+
+def truth(meta, arrays) -> tuple[list[InstanceData], list[dict]]:
+    images = range(meta["images"])
+    instances = [InstanceData(bboxes=arrays[f"gt/{i}/bboxes"], labels=arrays[f"gt/{i}/labels"]) for i in images]
+    shape = tuple(meta["image_size"])
+    return instances, [dict(img_shape=shape, pad_shape=shape, scale_factor=(1.0, 1.0)) for _ in images]
+
+
+def our_name(key: str) -> str:
+    """Return the name of a loss of the official implementation here."""
+    prefix = "aux_" if key.startswith("aux_") else ""
+    return prefix + LOSSES[key.removeprefix("aux_")]
