@@ -5,6 +5,21 @@ from densehead.models.heads.atss import ATSSHead
 from densehead.models.heads.base import DenseHead
 from densehead.models.heads.fcos import FCOSHead
 from densehead.models.heads.gfl import GFLHead
+from densehead.models.heads.nanodet_plus import NanoDetPlusHead
+from densehead.models.heads.paa import PAAHead
+from densehead.models.heads.simple_conv import SimpleConvHead
 from densehead.models.heads.towers import NormedConv2d
+from densehead.models.heads.vfnet import VFNetHead
 
-__all__ = ["ATSSHead", "AnchorFreeHead", "DenseHead", "FCOSHead", "GFLHead", "NormedConv2d"]
+__all__ = [
+    "ATSSHead",
+    "AnchorFreeHead",
+    "DenseHead",
+    "FCOSHead",
+    "GFLHead",
+    "NanoDetPlusHead",
+    "NormedConv2d",
+    "PAAHead",
+    "SimpleConvHead",
+    "VFNetHead",
+]
