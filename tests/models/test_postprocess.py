@@ -5,49 +5,78 @@ import math
 
 import pytest
 import torch
+from mmengine.structures import InstanceData
 
-from densehead.models.postprocess import candidates
-from densehead.ops import batched_nms
+from densehead.models import postprocess
+from densehead.models.heads import PAAHead
+from densehead.models.postprocess import candidates, vote_boxes
+from densehead.ops import batched_nms, pairwise_iou
 from densehead.structures import LevelTensor
 from tests.models.heads.heads import CONFIGS, TEST_CFG, build, features, samples
 
 all_heads = pytest.mark.parametrize("name", CONFIGS)
 
 
-def naive(head, maps, metas, cfg, rescale):
-    """Detections of each image as a list of (box, score, label), by hand."""
-    priors = head.prior_generator.priors([level.shape[-2:] for level in maps[0]])
-    base, results = head.num_base_priors, []
-    for image, meta in enumerate(metas):
-        boxes, scores, labels, start = [], [], [], 0
-        for cls_map, box_map, quality_map in zip(*maps):
-            found = []
-            places = cls_map.shape[-2] * cls_map.shape[-1]
-            for prior in range(places * base):
-                place, anchor = divmod(prior, base)
-                row, column = divmod(place, cls_map.shape[-1])
-                for label in range(head.num_classes):
-                    score = torch.sigmoid(cls_map[image, anchor * head.num_classes + label, row, column]).item()
-                    if score > cfg["score_thr"]:
-                        found.append((score, start + prior, anchor, row, column, label))
-            found.sort(key=lambda entry: -entry[0])
-            for score, prior, anchor, row, column, label in found[: cfg["nms_pre"]]:
-                numbers = box_map[image, anchor * 4 : anchor * 4 + 4, row, column]
-                where = priors.points if type(head).__name__ == "FCOSHead" else priors.boxes
-                box = head.bbox_coder.decode(where[prior][None], numbers[None], max_shape=meta["img_shape"])
-                boxes.append(box[0])
-                quality = torch.sigmoid(quality_map[image, anchor, row, column]).item()
-                scores.append(score * quality)
-                labels.append(label)
-            start += places * base
-        boxes, scores, labels = torch.stack(boxes), torch.tensor(scores), torch.tensor(labels)
-        if rescale:
-            boxes = boxes / torch.tensor(meta["scale_factor"] * 2)
-        keep = (boxes[:, 2] - boxes[:, 0] > cfg["min_bbox_size"]) & (boxes[:, 3] - boxes[:, 1] > cfg["min_bbox_size"])
-        boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
-        dets, order = batched_nms(boxes, scores, labels, cfg["nms"])
-        results.append((dets[: cfg["max_per_img"]], labels[order][: cfg["max_per_img"]]))
+def naive_candidates(head, maps, meta, image, cfg, rescale):
+    """All that suppression sees of an image, as a list of (box, score, label), by hand."""
+    priors = head._priors(maps[0])
+    predictions = head._read(maps, priors)
+    has_quality, goes_by_prior = "quality_logits" in predictions, isinstance(head, PAAHead)
+    base, start, results = head.num_base_priors, 0, []
+    for level, cls_map in enumerate(maps[0]):
+        places, found = cls_map.shape[-2] * cls_map.shape[-1], []
+        for prior in range(places * base):
+            place, anchor = divmod(prior, base)
+            row, column = divmod(place, cls_map.shape[-1])
+            quality = maps[-1][level][image, anchor, row, column] if has_quality else None
+            pairs = []
+            for label in range(head.num_classes):
+                score = cls_map[image, anchor * head.num_classes + label, row, column].sigmoid()
+                fused = head.fuse_scores(score, quality) if has_quality else score
+                if (fused if goes_by_prior else score) > cfg["score_thr"]:
+                    pairs.append((score.item(), fused.item(), start + prior, label))
+            if goes_by_prior and pairs:
+                found.append((max(fused for _, fused, _, _ in pairs), pairs))
+            else:
+                found += [(pair[0], [pair]) for pair in pairs]
+        found.sort(key=lambda entry: -entry[0])
+        for _, pairs in found[: cfg["nms_pre"] if cfg["nms_pre"] > 0 else None]:
+            for _, fused, prior, label in pairs:
+                box = head.boxes_at(predictions, priors, torch.tensor([image]), torch.tensor([prior]))[0]
+                height, width = meta["img_shape"]
+                box = box.clamp(min=0).minimum(torch.tensor([width, height, width, height]))
+                if rescale:
+                    box = box / torch.tensor(meta["scale_factor"] * 2)
+                if ((box[2:] - box[:2]) > cfg["min_bbox_size"]).all() or cfg["min_bbox_size"] < 0:
+                    results.append((box, fused, label))
+        start += places * base
     return results
+
+
+def naive(head, maps, metas, cfg, rescale):
+    """Detections of each image: (n, 5) boxes and scores, (n,) labels, by hand."""
+    results = []
+    for image, meta in enumerate(metas):
+        boxes, scores, labels = zip(*naive_candidates(head, maps, meta, image, cfg, rescale))
+        boxes, scores, labels = torch.stack(boxes), torch.tensor(scores), torch.tensor(labels)
+        dets, order = batched_nms(boxes, scores, labels, cfg["nms"])
+        dets, found = dets[: cfg["max_per_img"]], labels[order][: cfg["max_per_img"]]
+        if isinstance(head, PAAHead):
+            dets, found = naive_votes(dets, found, boxes, scores, labels)
+        results.append((dets, found))
+    return results
+
+
+def naive_votes(dets, labels, boxes, scores, candidate_labels):
+    voted = []
+    for label in sorted(set(labels.tolist())):
+        for det in dets[labels == label]:
+            iou = pairwise_iou(det[None, :4], boxes)[0]
+            is_voter = (candidate_labels == label) & (iou > 0.01)
+            weight = (scores * torch.exp(-((1 - iou) ** 2) / 0.025))[is_voter]
+            mean = (boxes[is_voter] * weight[:, None]).sum(0) / weight.sum()
+            voted.append(torch.cat([mean, det[4:]]))
+    return torch.stack(voted), labels.sort()[0]
 
 
 def maps_and_metas(name, seed=0):
@@ -59,7 +88,7 @@ def maps_and_metas(name, seed=0):
     maps[1] = [
         level + torch.rand(level.shape, generator=generator) * (20 if "FCOS" in name else 2) for level in maps[1]
     ]
-    maps[2] = [torch.randn(level.shape, generator=generator) for level in maps[2]]
+    maps[2:] = [[torch.randn(level.shape, generator=generator) for level in levels] for levels in maps[2:]]
     metas = [sample.metainfo for sample in samples([1, 1], scale_factor=(0.5, 2.0))]
     metas[1]["img_shape"] = (60, 70)
     return head, maps, metas
@@ -87,7 +116,9 @@ def test_soft_nms_lowers_scores(name):
     soft = head.predict_by_feat(*maps, batch_img_metas=metas, cfg=cfg)
     hard = head.predict_by_feat(*maps, batch_img_metas=metas, cfg=dict(TEST_CFG, max_per_img=-1))
     assert all(len(a) > len(b) for a, b in zip(soft, hard))
-    assert all((result.scores.diff() <= 0).all() for result in soft)
+    for result in soft:
+        of_class = [result.scores[result.labels == label] for label in range(head.num_classes)]
+        assert all((scores.diff() <= 0).all() for scores in of_class)
 
 
 @all_heads
@@ -95,8 +126,8 @@ def test_without_suppression_all_candidates_stay(name):
     head, maps, metas = maps_and_metas(name)
     cfg = dict(TEST_CFG, nms_pre=-1, score_thr=0.3, min_bbox_size=-1)
     results = head.predict_by_feat(*maps, batch_img_metas=metas, cfg=cfg, with_nms=False)
-    expected = sum((level.sigmoid() > 0.3).flatten(1).sum(1) for level in maps[0])
-    assert [len(result) for result in results] == expected.tolist()
+    for image, result in enumerate(results):
+        assert len(result) == len(naive_candidates(head, maps, metas[image], image, cfg, rescale=False))
 
 
 @all_heads
@@ -122,8 +153,68 @@ def test_nothing_is_changed(name):
 def test_score_factors_may_be_absent(name):
     head, maps, metas = maps_and_metas(name)
     plain = head.predict_by_feat(*maps[:2], batch_img_metas=metas, with_nms=False)
-    weighed = head.predict_by_feat(*maps, batch_img_metas=metas, with_nms=False)
-    assert all((a.scores >= b.scores).all() for a, b in zip(plain, weighed))
+    assert all(len(result) and result.scores.isfinite().all() for result in plain)
+    if not isinstance(head, PAAHead):  # which has other candidates then
+        weighed = head.predict_by_feat(*maps, batch_img_metas=metas, with_nms=False)
+        assert all((a.scores >= b.scores).all() for a, b in zip(plain, weighed))
+
+
+def instances(*entries):
+    boxes, scores, labels = zip(*entries)
+    return InstanceData(bboxes=torch.tensor(boxes), scores=torch.tensor(scores), labels=torch.tensor(labels))
+
+
+class TestVotes:
+    # the second box overlaps the first by 80 of 120: IoU 2/3, weight exp(-(1/3)^2 / 0.025)
+    FIRST, SECOND = [0.0, 0.0, 10.0, 10.0], [2.0, 0.0, 12.0, 10.0]
+
+    def test_by_hand(self):
+        dets = instances((self.FIRST, 0.8, 1))
+        result = vote_boxes(dets, instances((self.FIRST, 0.8, 1), (self.SECOND, 0.4, 1)))
+        share = 0.4 * math.exp(-1 / 9 / 0.025)
+        shift = 2 * share / (0.8 + share)
+        torch.testing.assert_close(result.bboxes, torch.tensor([[shift, 0.0, 10 + shift, 10.0]]))
+        assert result.scores.tolist() == dets.scores.tolist()
+
+    def test_only_overlapping_boxes_of_the_class_vote(self):
+        others = instances(
+            (self.FIRST, 0.8, 1),
+            (self.SECOND, 0.9, 2),
+            ([20.0, 0.0, 30.0, 10.0], 0.9, 1),
+            ([9.95, 0.0, 19.95, 10.0], 0.9, 1),  # IoU 0.0025
+        )
+        assert vote_boxes(others[:1], others).bboxes.tolist() == [self.FIRST]
+
+    def test_class_by_class(self):
+        dets = instances((self.FIRST, 0.9, 2), ([20.0, 0.0, 30.0, 10.0], 0.8, 0), ([40.0, 0.0, 50.0, 10.0], 0.7, 2))
+        result = vote_boxes(dets, dets)
+        assert result.labels.tolist() == [0, 2, 2]
+        torch.testing.assert_close(result.scores, torch.tensor([0.8, 0.9, 0.7]))
+
+    def test_a_box_without_extent_stays(self):
+        dets = instances(([5.0, 5.0, 5.0, 9.0], 0.8, 1))
+        assert vote_boxes(dets, dets).bboxes.tolist() == [[5.0, 5.0, 5.0, 9.0]]
+
+    def test_none(self):
+        others = instances((self.FIRST, 0.8, 1))
+        assert vote_boxes(others[:0], others).bboxes.shape == (0, 4)
+        assert vote_boxes(others[:0], others[:0]).bboxes.shape == (0, 4)
+
+    def test_in_parts(self, monkeypatch):
+        corner = torch.rand(60, 2) * 50
+        dets = InstanceData(
+            bboxes=torch.cat([corner, corner + 20], 1), scores=torch.rand(60), labels=torch.randint(3, (60,))
+        )
+        whole = vote_boxes(dets[:40], dets)
+        monkeypatch.setattr(postprocess, "_VOTES", 7 * 60)
+        parts = vote_boxes(dets[:40], dets)
+        assert torch.equal(parts.bboxes, whole.bboxes)
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_autocast_costs_no_pixel(self, dtype):
+        dets = instances(([1003.3, 501.7, 1103.3, 601.7], 0.8, 1))
+        with torch.autocast("cpu", dtype):
+            torch.testing.assert_close(vote_boxes(dets, dets).bboxes, dets.bboxes)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.05, 0.5])

@@ -94,22 +94,32 @@ class PAAHead(ATSSHead):
     def losses(
         self, predictions: Predictions, priors: Priors, targets: Targets, assignment: Assignment
     ) -> dict[str, Tensor]:
-        """Return the losses of a batch (equations 6 and 7); the IoU weighs the box loss and is what the branch learns.
-
-        The normalisers are the sums of this rank, as in mmdetection.
-        """
+        """Return the losses of a batch (section 3.2); the IoU weighs a box's loss and is what the IoU branch learns."""
         positives = assignment.positives(targets)
         num_pos = assignment.num_pos.sum()
         pred_boxes = predictions.boxes_at(positives.image_index, positives.prior_index)
         iou = aligned_iou(pred_boxes.detach(), positives.boxes)
-        num_or_one_an_image = num_pos.clamp(min=targets.num_images)
         return dict(
-            loss_cls=self._classification_loss(predictions, assignment, positives, num_or_one_an_image, iou),
-            loss_bbox=self.loss_bbox(pred_boxes, positives.boxes, weight=iou.clamp(min=1e-12), avg_factor=iou.sum()),
+            loss_cls=self._classification_loss(
+                predictions, assignment, positives, self._mean_over_ranks(num_pos, targets.num_images), iou
+            ),
+            loss_bbox=self.loss_bbox(
+                pred_boxes,
+                positives.boxes,
+                weight=iou.clamp(min=1e-12),
+                avg_factor=self._mean_over_ranks(iou.sum(), 0.0),
+            ),
             loss_iou=self.loss_centerness(
-                predictions.gather("quality_logits", positives).squeeze(-1), iou, avg_factor=num_pos
+                predictions.gather("quality_logits", positives).squeeze(-1),
+                iou,
+                avg_factor=self._mean_over_ranks(num_pos, 0.0),
             ),
         )
+
+    @staticmethod
+    def _mean_over_ranks(total: Tensor, minimum: float) -> Tensor:
+        """Normalise by this rank alone, as mmdetection does for this head."""
+        return total.detach().float().clamp(min=minimum)
 
     # ---- which candidates are positive -------------------------------------------------------------------------
 
