@@ -18,8 +18,9 @@ from densehead.datasets.transforms.crop import Expand, MinIoURandomCrop, RandomC
 from densehead.datasets.transforms.filtering import FilterAnnotations
 from densehead.datasets.transforms.formatting import PackDetInputs
 from densehead.datasets.transforms.loading import LoadAnnotations, LoadImageFromFile, LoadImageFromNDArray
-from densehead.datasets.transforms.photometric import PhotoMetricDistortion
+from densehead.datasets.transforms.photometric import PhotoMetricDistortion, RandomColorJitter
 from densehead.datasets.transforms.resize import Resize
+from densehead.datasets.transforms.warp import RandomWarp
 from densehead.registry import TRANSFORMS
 
 # Registered here too, so that what they build (the Resize of a RandomResize, say) is looked up among ours first.
@@ -39,9 +40,11 @@ __all__ = [
     "RandomApply",
     "RandomChoice",
     "RandomChoiceResize",
+    "RandomColorJitter",
     "RandomCrop",
     "RandomFlip",
     "RandomResize",
+    "RandomWarp",
     "Resize",
     "TestTimeAug",
 ]

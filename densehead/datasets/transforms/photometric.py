@@ -83,3 +83,69 @@ class PhotoMetricDistortion(BaseTransform):
             f"PhotoMetricDistortion(brightness_delta={self.brightness_delta}, contrast_range={self.contrast_range}, "
             f"saturation_range={self.saturation_range}, hue_delta={self.hue_delta})"
         )
+
+
+@TRANSFORMS.register_module()
+class RandomColorJitter(BaseTransform):
+    """NanoDet's change of colours: brightness, contrast and saturation, each by a coin of its own.
+
+    The image becomes float32, and is not clipped.
+
+    Args:
+        brightness: largest change, as part of the full range 0..255.
+        contrast: smallest and largest factor of all values.
+        saturation: smallest and largest factor of how far each channel is from the strongest of its pixel, which is the
+            saturation of HSV.
+        prob: probability of each of the three.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    def __init__(
+        self,
+        brightness: float = 0.2,
+        contrast: Sequence[float] = (0.6, 1.4),
+        saturation: Sequence[float] = (0.5, 1.2),
+        prob: float = 0.5,
+    ) -> None:
+        for key, value in (("brightness", brightness), ("prob", prob)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"RandomColorJitter: {key} must lie in 0 to 1, but got {value!r}")
+        for key, pair in (("contrast", contrast), ("saturation", saturation)):
+            if len(pair) != 2 or not 0 <= pair[0] <= pair[1]:
+                raise ValueError(f"RandomColorJitter: {key} must be (smallest, largest) factor, but got {pair!r}")
+        self.brightness = brightness
+        self.contrast = tuple(contrast)
+        self.saturation = tuple(saturation)
+        self.prob = prob
+
+    @cache_randomness
+    def _draw(self) -> dict:
+        """All that is random; what its coin leaves out is None."""
+        values = {
+            "brightness": np.random.uniform(-self.brightness, self.brightness),
+            "contrast": np.random.uniform(*self.contrast),
+            "saturation": np.random.uniform(*self.saturation),
+        }
+        return {name: value if np.random.uniform() < self.prob else None for name, value in values.items()}
+
+    def transform(self, results: dict) -> dict:
+        """Change ``img`` (three channels, 0..255)."""
+        image = results["img"].astype(np.float32)
+        drawn = self._draw()
+        if drawn["brightness"] is not None:
+            image += 255 * drawn["brightness"]
+        if drawn["contrast"] is not None:
+            image *= drawn["contrast"]
+        if drawn["saturation"] is not None:
+            peak = np.maximum(np.maximum(image[..., 0], image[..., 1]), image[..., 2])[..., None]
+            image = peak + drawn["saturation"] * (image - peak)
+        results["img"] = image
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f"RandomColorJitter(brightness={self.brightness}, contrast={self.contrast}, "
+            f"saturation={self.saturation}, prob={self.prob})"
+        )
