@@ -204,7 +204,7 @@ def test_boxes_that_leave_the_image_go(warp):
 
 
 def test_a_box_beyond_the_horizon_goes(warp):
-    results = warp(scene((0, 0, 10, 10), (60, 20, 70, 30)), perspective=np.array([0.03, 0]))
+    results = warp(scene((0, 20, 40, 40), (60, 20, 70, 30)), perspective=np.array([0.03, 0]))
     assert results["gt_bboxes_labels"].tolist() == [1]
     assert np.isfinite(results["gt_bboxes"]).all()
 
