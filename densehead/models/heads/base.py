@@ -11,7 +11,7 @@ from torch import Tensor
 
 from densehead.models.assigners import BaseAssigner
 from densehead.models.heads.finite import LossReport, check_losses
-from densehead.models.losses import classification_loss, takes_quality
+from densehead.models.losses import check_kind, classification_loss, takes_quality
 from densehead.models.postprocess import detect
 from densehead.ops import aligned_iou, reduce_mean
 from densehead.registry import MODELS, TASK_UTILS
@@ -42,7 +42,8 @@ class DenseHead(BaseModule):
         init_cfg: initialisation of the weights.
 
     Raises:
-        ValueError: ``num_classes`` below 1, a sampler other than ``PseudoSampler``.
+        ValueError: ``num_classes`` below 1, a sampler other than ``PseudoSampler``, a loss of boxes for classes or of
+            classes for boxes.
     """
 
     map_names: tuple[str, ...] = ("cls_logits", "box_deltas", "quality_logits")
@@ -73,6 +74,8 @@ class DenseHead(BaseModule):
         self.bbox_coder = TASK_UTILS.build(bbox_coder)
         self.loss_cls = MODELS.build(loss_cls)
         self.loss_bbox = MODELS.build(loss_bbox)
+        check_kind(self.loss_cls, "loss_cls", is_of_classes=True)
+        check_kind(self.loss_bbox, "loss_bbox", is_of_classes=False)
         self.train_cfg = train_cfg or {}
         self.test_cfg = test_cfg
         self.assigner = self._build_assigner()

@@ -2,7 +2,13 @@
 
 from densehead.models.losses.base import Loss, weighted_reduction
 from densehead.models.losses.cross_entropy import CrossEntropyLoss
-from densehead.models.losses.dense import ClassificationLoss, classification_loss, flat_target, takes_quality
+from densehead.models.losses.dense import (
+    ClassificationLoss,
+    check_kind,
+    classification_loss,
+    flat_target,
+    takes_quality,
+)
 from densehead.models.losses.focal import FocalLoss
 from densehead.models.losses.iou import (
     BoundedIoULoss,
@@ -36,6 +42,7 @@ __all__ = [
     "SIoULoss",
     "SmoothL1Loss",
     "VarifocalLoss",
+    "check_kind",
     "classification_loss",
     "flat_target",
     "takes_quality",

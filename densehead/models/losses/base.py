@@ -79,6 +79,8 @@ class Loss(nn.Module):
         loss_weight: factor of the result.
     """
 
+    compares_boxes = False  # whether rows of four numbers may be boxes
+
     def __init__(self, reduction: str = "mean", loss_weight: float = 1.0) -> None:
         super().__init__()
         check_reduction(reduction)

@@ -20,6 +20,11 @@ from densehead.ops import full_precision
 CHUNK = {"cpu": 1 << 18, "cuda": 1 << 22}
 
 
+# for messages
+CLASS_LOSSES = "FocalLoss, QualityFocalLoss, VarifocalLoss or CrossEntropyLoss"
+BOX_LOSSES = "IoULoss, GIoULoss, DIoULoss, CIoULoss, EIoULoss, SIoULoss or SmoothL1Loss"
+
+
 @dataclass(frozen=True)
 class MapTargets:
     """What the logits of a batch should say.
@@ -128,6 +133,27 @@ def classification_loss(
         return loss_cls.forward_maps(logits, pos_image, pos_prior, pos_label, **options)
     targets = MapTargets.of(logits.shape, pos_image, pos_prior, pos_label, weight, pos_weight, pos_quality)
     return flat_loss(loss_cls, logits, targets, avg_factor)
+
+
+def check_kind(module: nn.Module, key: str, *, is_of_classes: bool) -> None:
+    """Refuse a loss that was not made for what it is asked to compare; another framework's are taken as they are.
+
+    Args:
+        module: the loss.
+        key: of ``bbox_head``, for the message.
+        is_of_classes: whether it gets class scores, or else boxes.
+
+    Raises:
+        ValueError: the loss does not fit.
+    """
+    if not isinstance(module, Loss):
+        return
+    is_right = isinstance(module, ClassificationLoss) if is_of_classes else module.compares_boxes
+    if not is_right:
+        kind, examples = ("class scores", CLASS_LOSSES) if is_of_classes else ("boxes", BOX_LOSSES)
+        raise ValueError(
+            f"bbox_head.{key} must be a loss of {kind}, such as {examples}, but got {type(module).__name__}"
+        )
 
 
 def takes_quality(loss_cls: nn.Module) -> bool:

@@ -18,6 +18,8 @@ class BoxLoss(Loss):
         loss_weight: factor of the result.
     """
 
+    compares_boxes = True
+
     def __init__(self, eps: float = 1e-6, reduction: str = "mean", loss_weight: float = 1.0) -> None:
         super().__init__(reduction, loss_weight)
         self.eps = eps

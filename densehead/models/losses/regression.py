@@ -10,6 +10,8 @@ from densehead.registry import MODELS
 
 
 class _ElementLoss(Loss):
+    compares_boxes = True
+
     def forward(self, pred: Tensor, target: Tensor, *args, **kwargs) -> Tensor:
         """Return the loss of (N, ...) against (N, ...), element by element; see :meth:`Loss.forward`."""
         if pred.shape != target.shape:

@@ -293,6 +293,14 @@ def test_box_losses_are_interchangeable(name, kind):
 
 
 @all_heads
+def test_a_loss_that_does_not_fit_is_refused(name):
+    with pytest.raises(ValueError, match=r"bbox_head.loss_cls must be a loss of class scores, .* but got GIoULoss"):
+        build(name, loss_cls=dict(type="GIoULoss"))
+    with pytest.raises(ValueError, match=r"bbox_head.loss_bbox must be a loss of boxes, .* but got FocalLoss"):
+        build(name, loss_bbox=dict(type="FocalLoss"))
+
+
+@all_heads
 def test_a_number_that_is_not_finite_is_found(name):
     head, batch = build(name), samples([4, 3])
     batch[1].set_metainfo(dict(img_path="photos/two.jpg"))
