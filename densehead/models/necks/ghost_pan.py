@@ -33,7 +33,7 @@ class GhostPAN(BaseModule):
         expand: channels inside a bottleneck, over ``out_channels``.
         num_blocks: bottlenecks in each joint.
         use_res: whether a joint adds a 1x1 convolution of its input.
-        num_extra_level: coarser levels on top.
+        num_extra_level: 1 for a coarser level on top, 0 for none.
         upsample_cfg: arguments of :func:`torch.nn.functional.interpolate`; to the finer map's size unless it has
             ``scale_factor``.
         norm_cfg: norm after each convolution.
@@ -235,7 +235,7 @@ def _check(out_channels: int, mid_channels: int, num_blocks: int, num_extra_leve
             raise ValueError(f"neck.{key} must be even and positive, since ghost modules halve it, but got {channels}")
     if num_blocks < 1:
         raise ValueError(f"neck.num_blocks must be at least 1, but got {num_blocks}")
-    if num_extra_level < 0:
-        raise ValueError(f"neck.num_extra_level must be at least 0, but got {num_extra_level}")
+    if num_extra_level not in (0, 1):
+        raise ValueError(f"neck.num_extra_level must be 0 or 1, but got {num_extra_level}")
     if norm_cfg is None:
         raise ValueError("neck.norm_cfg must name a norm, e.g. dict(type='BN'): the convolutions have no bias")
