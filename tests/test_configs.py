@@ -76,6 +76,38 @@ def test_settings_of_the_zoo(path):
     assert essentials(Config.fromfile(path)) == ESSENTIALS[ident(path)]
 
 
+# size, width, channels of backbone and neck, and of the official models' parameters in thousands
+NANODET = {
+    "m_320": (320, 1.0, [116, 232, 464], 96, 1198),
+    "m_416": (416, 1.0, [116, 232, 464], 96, 1198),
+    "m-1.5x_320": (320, 1.5, [176, 352, 704], 128, 2478),
+    "m-1.5x_416": (416, 1.5, [176, 352, 704], 128, 2478),
+}
+
+
+@pytest.mark.parametrize("name", NANODET)
+def test_settings_of_nanodet(name):
+    """Those of config/nanodet-plus-*.yml in the official repository."""
+    size, width, inputs, channels, thousands = NANODET[name]
+    cfg = Config.fromfile(CONFIGS / "nanodet" / f"nanodet-plus-{name}_coco.py")
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    assert cfg.model.backbone.widen_factor == width
+    assert model.neck.in_channels == inputs
+    assert (model.bbox_head.in_channels, model.bbox_head.feat_channels) == (channels, channels)
+    assert (model.aux_head.in_channels, cfg.model.aux_head.feat_channels) == (2 * channels, 2 * channels)
+    count = sum(value.numel() for key, value in model.named_parameters() if not key.startswith("aux_"))
+    assert round(count / 1000) == thousands
+    warp = next(step for step in cfg.train_dataloader.dataset.pipeline if step.type == "RandomWarp")
+    assert (warp.size, warp.scale, warp.translate, warp.flip) == ((size, size), (0.6, 1.4), 0.2, 0.5)
+    assert warp.stretch == ((0.8, 1.2), (0.8, 1.2))
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        assert next(step.scale for step in loader.dataset.pipeline if step.type == "Resize") == (size, size)
+    assert cfg.train_dataloader.batch_size == 96
+    assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].T_max == 300
+    assert cfg.optim_wrapper.optimizer == {"type": "AdamW", "lr": 0.001, "weight_decay": 0.05}
+
+
 def test_the_zoo_is_complete():
     assert {ident(path) for path in ZOO} == set(ESSENTIALS)
 
@@ -87,7 +119,8 @@ def test_models_can_be_built(cfg, monkeypatch):
     assert type(model).__name__ == cfg.model.type
     assert cfg.model.to_dict() == before
     strides = model.bbox_head.prior_generator.strides
-    assert len(strides) == cfg.model.neck.num_outs
+    neck = cfg.model.neck
+    assert len(strides) == (neck.num_outs if "num_outs" in neck else len(neck.in_channels) + neck.num_extra_level)
 
 
 def test_pipelines_and_parts_can_be_built(cfg):

@@ -27,6 +27,8 @@ class RandomWarp(BaseTransform):
     the whole image is brought to ``size``. Boxes become the smallest upright boxes around their warped corners, cut at
     the border; those with nothing left go. An image may be left without a box.
 
+    With ``size`` alone it does what ``Resize`` does, and may stand in its place in a pipeline for testing.
+
     Args:
         size: width, height of the result in pixels. With ``keep_ratio`` the result is the largest of the image's own
             form that fits into it.
@@ -83,7 +85,11 @@ class RandomWarp(BaseTransform):
         self.pixel_centers = pixel_centers
 
     def transform(self, results: dict) -> dict:
-        """Warp ``img`` and the truth; ``warp_matrix`` (3, 3) takes places of the old image to those of the new one."""
+        """Warp ``img`` and the truth.
+
+        ``warp_matrix`` (3, 3) takes places of the old image to those of the new one. ``scale_factor`` (width, height)
+        is what it does without ``keep_ratio`` and where nothing is random.
+        """
         height, width = results["img"].shape[:2]
         matrix, size = self._fit(width, height)
         matrix = matrix @ self._jitter(width, height)
@@ -92,6 +98,8 @@ class RandomWarp(BaseTransform):
         results["img"] = image.reshape(*image.shape[:2], *results["img"].shape[2:])
         results["img_shape"] = image.shape[:2]
         results["warp_matrix"] = matrix
+        if not self.keep_ratio:
+            results["scale_factor"] = (size[0] / width, size[1] / height)
         if results.get("gt_bboxes") is not None:
             results["gt_bboxes"], keep = _warp_boxes(results["gt_bboxes"], matrix, *image.shape[:2])
             instances.select(results, keep)

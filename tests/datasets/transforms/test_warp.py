@@ -108,6 +108,9 @@ def test_without_anything_random_it_is_a_resize(build, size):
     plain = build("Resize", scale=size)(copy.deepcopy(results))
     warped = RandomWarp(size)(copy.deepcopy(results))
     np.testing.assert_allclose(warped["gt_bboxes"], plain["gt_bboxes"], rtol=1e-6)
+    assert {key: warped[key] for key in ("img_shape", "scale_factor")} == {
+        key: plain[key] for key in ("img_shape", "scale_factor")
+    }
     inner = slice(2, -2)  # resizing repeats the border, warping goes on with black
     difference = warped["img"][inner, inner].astype(int) - plain["img"][inner, inner]
     assert abs(difference).max() <= 2
