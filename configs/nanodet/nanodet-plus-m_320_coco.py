@@ -69,8 +69,8 @@ train_pipeline = [
     dict(type="RandomColorJitter", brightness=0.2, contrast=(0.6, 1.4), saturation=(0.5, 1.2)),
     dict(type="PackDetInputs"),
 ]
-# For official checkpoints dict(type="RandomWarp", size=(320, 320), pixel_centers=False) in place of Resize: theirs lay
-# images up to half a pixel beside their boxes.
+# For official checkpoints dict(type="RandomWarp", size=(320, 320), pixel_centers=False) in place of Resize: that lays
+# images beside their boxes as they were trained with.
 test_pipeline = [
     dict(type="LoadImageFromFile", backend_args={{_base_.backend_args}}),
     dict(type="Resize", scale=(320, 320), keep_ratio=False),

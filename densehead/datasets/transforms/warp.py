@@ -43,8 +43,8 @@ class RandomWarp(BaseTransform):
         flip: probability of mirroring left and right.
         pad_val: colour where there is no image, one number or BGR.
         pixel_centers: whether pixel ``i`` covers ``i`` to ``i + 1``, as it does for boxes and for ``Resize``. False
-            puts its centre at ``i``, as NanoDet's code does: there the image lies half a pixel beside its boxes where
-            it is mirrored or made much smaller.
+            puts its centre at ``i``, as NanoDet's code does: there the image lies beside its boxes, half a pixel where
+            it is made much smaller, up to one where it is mirrored.
 
     Raises:
         ValueError: a number out of its range, or no pair where there must be one.
