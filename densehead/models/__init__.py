@@ -23,6 +23,7 @@ from densehead.models.heads import (
     FCOSHead,
     GFLHead,
     NanoDetPlusHead,
+    PAAHead,
     SimpleConvHead,
 )
 from densehead.models.necks import FPN, GhostPAN
@@ -55,6 +56,7 @@ __all__ = [
     "MlvlPointGenerator",
     "NanoDetPlus",
     "NanoDetPlusHead",
+    "PAAHead",
     "Res2Net",
     "ResNeXt",
     "ResNet",

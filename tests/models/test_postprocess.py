@@ -7,8 +7,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from densehead.models import postprocess
-from densehead.models.heads import PAAHead
+from densehead.models import PAAHead, postprocess
 from densehead.models.postprocess import candidates, vote_boxes
 from densehead.ops import batched_nms, pairwise_iou
 from densehead.structures import LevelTensor

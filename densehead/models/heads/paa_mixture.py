@@ -26,6 +26,7 @@ TOLERANCE = 1e-3
 MAX_ITERATIONS = 100
 VARIANCE_FLOOR = 1e-6  # added to every variance
 _EPS = torch.finfo(torch.float64).eps
+_TIE = 1e-12  # two components no farther apart than rounding are one, which is that of low losses
 # After how many iterations to see which mixtures go on. Looking ends the loop early and leaves the rest less to
 # do, but on a GPU it waits for all that was queued, which costs more than a few iterations of tensors this small.
 _LOOK_EVERY = {"cpu": 1}
@@ -66,7 +67,7 @@ def fit_mixtures(samples: Tensor, is_real: Tensor, covariance_type: str = "diag"
     precision = torch.float32 if samples.device.type == "mps" else torch.float64  # which has no float64
     samples = samples.detach().to(precision).masked_fill(~is_real, 0)
     log_joint = _fit(samples, is_real, covariance_type == "tied").log_joint(samples)
-    return (log_joint[1] > log_joint[0]).long(), torch.logaddexp(log_joint[0], log_joint[1])
+    return (log_joint[1] - log_joint[0] > _TIE).long(), torch.logaddexp(log_joint[0], log_joint[1])
 
 
 def fit_by_sklearn(samples: Tensor, is_real: Tensor, covariance_type: str = "diag") -> tuple[Tensor, Tensor]:
