@@ -8,6 +8,7 @@ from densehead.registry import MODELS
 from tests import golden
 
 CASES = golden.cases("head_fcos") + golden.cases("head_atss") + golden.cases("head_gfl")
+CASES += golden.cases("head_paa")
 
 
 def build(meta, arrays):
