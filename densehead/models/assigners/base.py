@@ -72,9 +72,16 @@ class BaseAssigner:
         priors = Priors.from_boxes(pred_instances.priors[:, :4], num_level_priors)
         return self._assign_one(priors, gt_instances, gt_instances_ignore)
 
-    def _assign_one(self, priors: Priors, truth: InstanceData, ignored: InstanceData | None) -> AssignResult:
-        targets = Targets.from_instances([truth], [ignored], device=priors.points.device)
-        assignment = self(priors, targets)
+    def _assign_one(
+        self,
+        priors: Priors,
+        truth: InstanceData,
+        ignored: InstanceData | None,
+        predictions: Predictions | None = None,
+    ) -> AssignResult:
+        num_classes = None if predictions is None else predictions.num_classes
+        targets = Targets.from_instances([truth], [ignored], num_classes=num_classes, device=priors.points.device)
+        assignment = self(priors, targets, predictions)
         index = assignment.gt_index[0]
         is_positive = index >= 0
         gt_inds = (index + 1).where(index != IGNORED, -1)

@@ -17,6 +17,7 @@ from densehead.structures import Grid, Priors
 
 # (candidate pairs of a chunk) * (a dozen live numbers each, 4 to 8 bytes) stays below 64 MB
 MAX_PAIRS = 1 << 19
+LOW_BITS = 0xFFFFFFFF
 SLACK = 1e-3  # of a cell, by which windows are widened
 
 
@@ -154,7 +155,7 @@ def pack(value: Tensor, index: Tensor) -> Tensor:
 
 def unpack(key: Tensor) -> tuple[Tensor, Tensor]:
     """Undo :func:`pack`."""
-    return (key >> 32).int().view(torch.float32), key & 0xFFFFFFFF
+    return (key >> 32).int().view(torch.float32), key & LOW_BITS
 
 
 class Contest:
@@ -172,13 +173,13 @@ class Contest:
     def bid(self, prior_index: Tensor, value: Tensor, is_bid: Tensor, first_truth: int = 0) -> None:
         """Enter bids (B, G, M) of ground truths ``first_truth`` and following for priors ``prior_index``."""
         truth = torch.arange(first_truth, first_truth + value.shape[1], device=value.device)[:, None]
-        key = pack(value, truth if self._smallest else 0xFFFFFFFF - truth).where(is_bid, self._none)
+        key = pack(value, truth if self._smallest else LOW_BITS - truth).where(is_bid, self._none)
         index = prior_index.expand_as(key).flatten(1)
         self._best.scatter_reduce_(1, index, key.flatten(1), "amin" if self._smallest else "amax")
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Return (B, P) the winning ground truth or -1, and (B, P) its bid or 0."""
         value, truth = unpack(self._best)
-        truth = truth if self._smallest else 0xFFFFFFFF - truth
+        truth = truth if self._smallest else LOW_BITS - truth
         has_bid = self._best != self._none
         return truth.where(has_bid, -1), value.where(has_bid, 0)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from mmengine.structures import InstanceData
+from torch import Tensor
 
 from densehead.models.priors import AnchorGenerator, MlvlPointGenerator
-from densehead.structures import Priors, Targets
+from densehead.structures import Predictions, Priors, Targets
 
 STRIDES = (8, 16, 32)
 SIZES = ((12, 16), (6, 8), (3, 4))  # 96 x 128 pixels
@@ -24,7 +25,7 @@ def anchor_generator(ratios=(1.0,), scales=(4.0,), **kwargs) -> AnchorGenerator:
 
 def without_grids(priors: Priors) -> Priors:
     """The same priors, of which nobody knows that they lie on grids: assigners take their dense path."""
-    return Ungridded(**{name: getattr(priors, name) for name in priors.__dataclass_fields__})
+    return Ungridded(**{field.name: getattr(priors, field.name) for field in fields(priors) if field.init})
 
 
 @dataclass(frozen=True)
@@ -61,3 +62,26 @@ def random_truth(seed: int, images: int = 2, most: int = 12, *, height=96, width
 def restricted(generator, priors: Priors, shapes, border: float = -1) -> Priors:
     """Leave out what lies beyond (height, width) of each image."""
     return priors.restricted(generator.valid_ranges(SIZES, shapes, "cpu", shapes, border))
+
+
+def raw_predictions(priors: Priors, targets: Targets, seed: int = 0, classes: int = 5) -> tuple[Tensor, Tensor]:
+    """Boxes (B, P, 4) and logits (B, P, classes): some far from any truth, some close to one, up to all of it."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (targets.num_images, len(priors))
+    reach = torch.exp(torch.randn(*shape, 4, generator=generator) * 0.7) * priors.strides[:, None] * 2
+    boxes = torch.cat([priors.points - reach[..., :2], priors.points + reach[..., 2:]], -1)
+    logits = torch.randn(*shape, classes, generator=generator) * 2 - 2
+    if targets.max_count:
+        image = torch.arange(shape[0])[:, None]
+        truth = torch.randint(0, targets.max_count, shape, generator=generator)
+        near = targets.boxes[image, truth] + torch.randn(*shape, 4, generator=generator) * 3
+        is_near = (torch.rand(shape, generator=generator) < 0.5) & targets.is_valid[image, truth]
+        boxes = near.where(is_near[..., None], boxes)
+        own = torch.nn.functional.one_hot(targets.labels[image, truth], classes)
+        logits = logits + own * is_near[..., None] * 4 * torch.rand(*shape, 1, generator=generator)
+    return boxes, logits
+
+
+def predictions(priors: Priors, targets: Targets, seed: int = 0, classes: int = 5) -> Predictions:
+    boxes, logits = raw_predictions(priors, targets, seed, classes)
+    return Predictions.of_flat(boxes, logits=logits)

@@ -4,10 +4,18 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from densehead.models.assigners import ATSSAssigner, FCOSAssigner, MaxIoUAssigner
+from densehead.models.assigners import (
+    ATSSAssigner,
+    DynamicSoftLabelAssigner,
+    FCOSAssigner,
+    MaxIoUAssigner,
+    SimOTAAssigner,
+    TaskAlignedAssigner,
+)
 from densehead.models.priors import AnchorGenerator, MlvlPointGenerator
 from densehead.structures import Targets
 from tests.memory import PeakMemory
+from tests.models.assigners.scenes import predictions
 
 STRIDES = (8, 16, 32, 64, 128)
 SIZES = [(100, 168), (50, 84), (25, 42), (13, 21), (7, 11)]  # 800 x 1344 pixels, 22,400 priors
@@ -32,13 +40,20 @@ def crowd(count: int) -> Targets:
         (FCOSAssigner([(-1, 1e8)] * 5), POINTS),
         (MaxIoUAssigner(0.5, 0.4), ANCHORS),
         (MaxIoUAssigner(0.1, 0.1), ANCHORS),
+        (SimOTAAssigner(), POINTS),
+        (DynamicSoftLabelAssigner(), POINTS),
+        (TaskAlignedAssigner(13), ANCHORS),
     ],
-    ids=["atss", "fcos", "fcos_center", "fcos_any_range", "max_iou", "max_iou_low"],
+    ids=[
+        *["atss", "fcos", "fcos_center", "fcos_any_range", "max_iou", "max_iou_low"],
+        *["sim_ota", "soft_label", "task_aligned"],
+    ],
 )
 def test_a_thousand_ground_truths(assigner, generator):
     priors, targets = generator.priors(SIZES), crowd(1000)
+    of_80_classes = predictions(priors, targets, classes=80)
     with PeakMemory() as memory:
-        assignment = assigner(priors, targets)
+        assignment = assigner(priors, targets, of_80_classes)
     assert memory.peak < 200e6, f"{memory.peak / 1e6:.0f} MB"
     assert assignment.num_pos.item() > 500
 

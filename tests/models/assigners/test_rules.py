@@ -4,16 +4,24 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from densehead.models.assigners import ATSSAssigner, FCOSAssigner, MaxIoUAssigner
+from densehead.models.assigners import (
+    ATSSAssigner,
+    DynamicSoftLabelAssigner,
+    FCOSAssigner,
+    MaxIoUAssigner,
+    SimOTAAssigner,
+    TaskAlignedAssigner,
+)
 from densehead.models.assigners import candidates as candidates_module
 from densehead.models.assigners.candidates import nearest
 from densehead.registry import TASK_UTILS
-from densehead.structures import IGNORED, NEGATIVE, Targets
+from densehead.structures import IGNORED, NEGATIVE, Predictions, Targets
 from tests.models.assigners import naive
 from tests.models.assigners.scenes import (
     anchor_generator,
     point_priors,
     random_truth,
+    raw_predictions,
     restricted,
     without_grids,
 )
@@ -34,7 +42,16 @@ ASSIGNERS = {
     "max_iou_low": MaxIoUAssigner(0.1, 0.1, min_pos_iou=0.05),
     "max_iou_range": MaxIoUAssigner(0.6, (0.1, 0.4), match_low_quality=False),
     "max_iou_first": MaxIoUAssigner(0.5, 0.5, gt_max_assign_all=False),
+    "sim_ota": SimOTAAssigner(),
+    "soft_label": DynamicSoftLabelAssigner(),
+    "task_aligned": TaskAlignedAssigner(13),
 }
+
+
+def assign(name, priors, targets):
+    """What the rule says, of predictions that depend on the number of priors and the truth alone."""
+    boxes, logits = raw_predictions(priors, targets)
+    return ASSIGNERS[name](priors, targets, Predictions.of_flat(boxes, logits=logits))
 
 
 def assert_equals_loops(assignment, reference):
@@ -78,7 +95,7 @@ def test_closed_form_equals_dense_path(seed, name, kind, border):
     priors = generator.priors(((12, 16), (6, 8), (3, 4)))
     if border is not None:
         priors = restricted(generator, priors, [(96, 100), (70, 128)], border)
-    on_grid, dense = (ASSIGNERS[name](some, targets) for some in (priors, without_grids(priors)))
+    on_grid, dense = (assign(name, some, targets) for some in (priors, without_grids(priors)))
     assert torch.equal(on_grid.gt_index, dense.gt_index)
     # an IoU that no threshold asks for is not looked up on grids
     relevant = dense.is_positive & ((dense.overlaps >= 0.5) | ("max_iou" not in name))
@@ -88,27 +105,29 @@ def test_closed_form_equals_dense_path(seed, name, kind, border):
 @pytest.mark.parametrize("name", ASSIGNERS)
 def test_batch_equals_single_images(name):
     priors, targets = ANCHORS["one"].priors(((12, 16), (6, 8), (3, 4))), random_truth(5, images=4)
-    whole = ASSIGNERS[name](priors, targets)
+    boxes, logits = raw_predictions(priors, targets)
+    whole = ASSIGNERS[name](priors, targets, Predictions.of_flat(boxes, logits=logits))
     for image, count in enumerate(targets.counts):
         truth = InstanceData(bboxes=targets.boxes[image, :count], labels=targets.labels[image, :count])
-        single = ASSIGNERS[name](priors, Targets.from_instances([truth]))
+        predictions = Predictions.of_flat(boxes[image, None], logits=logits[image, None])
+        single = ASSIGNERS[name](priors, Targets.from_instances([truth]), predictions)
         assert torch.equal(single.gt_index[0], whole.gt_index[image])
 
 
 @pytest.mark.parametrize("name", ASSIGNERS)
 def test_chunks_change_nothing(name, monkeypatch):
     priors, targets = ANCHORS["one"].priors(((12, 16), (6, 8), (3, 4))), random_truth(4, images=3)
-    expected = ASSIGNERS[name](priors, targets)
+    expected = assign(name, priors, targets)
     monkeypatch.setattr(candidates_module, "MAX_PAIRS", 1)
-    assert torch.equal(ASSIGNERS[name](priors, targets).gt_index, expected.gt_index)
-    assert torch.equal(ASSIGNERS[name](without_grids(priors), targets).gt_index, expected.gt_index)
+    assert torch.equal(assign(name, priors, targets).gt_index, expected.gt_index)
+    assert torch.equal(assign(name, without_grids(priors), targets).gt_index, expected.gt_index)
 
 
 @pytest.mark.parametrize("name", ASSIGNERS)
 def test_no_truth_at_all(name):
     priors = ANCHORS["one"].priors(((12, 16), (6, 8), (3, 4)))
     empty = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
-    assignment = ASSIGNERS[name](priors, Targets.from_instances([empty, empty]))
+    assignment = assign(name, priors, Targets.from_instances([empty, empty]))
     assert (assignment.gt_index == NEGATIVE).all()
     assert assignment.num_pos.tolist() == [0, 0]
 
@@ -118,7 +137,8 @@ def test_one_prior(name):
     priors = TASK_UTILS.build(dict(type="AnchorGenerator", strides=[32], ratios=[1.0], scales=[1.0], center_offset=0.5))
     truth = InstanceData(bboxes=torch.tensor([[0.0, 0.0, 32.0, 32.0]]), labels=torch.tensor([0]))
     assigner = FCOSAssigner([(-1, 1e8)], "center" in name) if "fcos" in name else ASSIGNERS[name]
-    assignment = assigner(priors.priors([(1, 1)]), Targets.from_instances([truth]))
+    predictions = Predictions.of_flat(truth.bboxes[None], logits=torch.zeros(1, 1, 5))
+    assignment = assigner(priors.priors([(1, 1)]), Targets.from_instances([truth]), predictions)
     assert assignment.gt_index.tolist() == [[0]]
 
 
