@@ -1,4 +1,4 @@
-"""The pipelines that mmdetection's configs of these heads name, from a file to a batch."""
+"""The pipelines that the configs of these heads name, from a file to a batch."""
 
 from __future__ import annotations
 
@@ -45,6 +45,12 @@ PIPELINES = {
         },
         {"type": "FilterAnnotations", "min_gt_bbox_wh": (1e-2, 1e-2)},
         *FLIP_PACK,
+    ],
+    "nanodet": [
+        *LOAD,
+        {"type": "RandomWarp", "size": (320, 320), "scale": (0.6, 1.4), "translate": 0.2, "flip": 0.5},
+        {"type": "RandomColorJitter"},
+        {"type": "PackDetInputs"},
     ],
     "ssd": [
         *LOAD,
