@@ -52,6 +52,18 @@ CONFIGS = {
         loss_cls=dict(type="QualityFocalLoss", use_sigmoid=True, beta=2.0),
     ),
 }
+SQUARES = dict(type="AnchorGenerator", ratios=[1.0], octave_base_scale=4, scales_per_octave=1, strides=STRIDES)
+STAR = dict(type="VFNetHead", strides=STRIDES, regress_ranges=RANGES, anchor_generator=SQUARES)
+CONFIGS |= {"VFNetHead": STAR, "VFNetHead-fcos": dict(STAR, use_atss=False, center_sampling=True)}
+# which of two objects gets a low-quality match depends on their order
+CANDIDATES = dict(type="MaxIoUAssigner", pos_iou_thr=0.1, neg_iou_thr=0.1, match_low_quality=False)
+PAA = dict(ANCHORS, type="PAAHead", train_cfg=dict(assigner=CANDIDATES, allowed_border=-1))
+MANY_ANCHORS = dict(type="AnchorGenerator", ratios=[0.5, 1.0], scales=[2.0, 4.0], strides=STRIDES)
+CONFIGS |= {
+    "PAAHead": PAA,
+    "PAAHead-anchors": dict(PAA, anchor_generator=MANY_ANCHORS, covariance_type="tied", gmm_scheme="paper"),
+    "NanoDetPlusHead": dict(type="NanoDetPlusHead", strides=STRIDES, kernel_size=3),
+}
 ABSTRACT = {"AnchorFreeHead"}
 
 
