@@ -116,16 +116,18 @@ class Bottleneck(ResidualBlock):
         **kwargs,
     ) -> None:
         first, second = (stride, 1) if style == "caffe" else (1, stride)
-        spatial_cfg = conv_cfg
-        if dcn is not None:
-            deform_cfg = dict(dcn)
-            if not (deform_cfg.pop("fallback_on_stride", False) and second != 1):
-                spatial_cfg = deform_cfg
         width = planes if width is None else width
         spatial = {"stride": second, "padding": dilation, "dilation": dilation, "groups": groups, "bias": False}
         convs = [
             build_conv(conv_cfg, inplanes, width, 1, stride=first, bias=False),
-            build_conv(spatial_cfg, width, width, 3, **spatial),
+            build_conv(spatial_cfg(conv_cfg, dcn, second), width, width, 3, **spatial),
             build_conv(conv_cfg, width, planes * self.expansion, 1, bias=False),
         ]
         super().__init__(convs, **kwargs)
+
+
+def spatial_cfg(conv_cfg: OptConfig, dcn: OptConfig, stride: int) -> OptConfig:
+    """Return the config of a 3x3 convolution: ``dcn`` where there is one, unless it falls back for the stride."""
+    if dcn is None or (dcn.get("fallback_on_stride", False) and stride != 1):
+        return conv_cfg
+    return {key: value for key, value in dcn.items() if key != "fallback_on_stride"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from densehead.models.backbones.blocks import ResidualBlock
+from densehead.models.backbones.blocks import ResidualBlock, spatial_cfg
 from densehead.models.backbones.resnet import BLOCKS, ResNet
 from densehead.models.layers import build_conv, build_norm
 from densehead.registry import MODELS
@@ -58,13 +58,9 @@ class Bottle2neck(ResidualBlock):
         self.downsample = downsample
         if downsample is not None and stride != 1:
             self.pool = nn.AvgPool2d(3, stride=stride, padding=1)
-        spatial_cfg = conv_cfg
-        if dcn is not None:
-            deform_cfg = dict(dcn)
-            if not (deform_cfg.pop("fallback_on_stride", False) and stride != 1):
-                spatial_cfg = deform_cfg
+        cfg = spatial_cfg(conv_cfg, dcn, stride)
         size = {"stride": stride, "padding": dilation, "dilation": dilation, "bias": False}
-        self.convs = nn.ModuleList(build_conv(spatial_cfg, width, width, 3, **size) for _ in range(scales - 1))
+        self.convs = nn.ModuleList(build_conv(cfg, width, width, 3, **size) for _ in range(scales - 1))
         self.bns = nn.ModuleList(build_norm(norm_cfg, width)[1] for _ in range(scales - 1))
         self.width = width
 
