@@ -88,6 +88,7 @@ class ReachWatch:
         self.batches = 0
         self.counts: Tensor | int = 0  # objects that reach beyond, objects
         self.has_warned = False
+        self._counted: Targets | None = None
 
     @torch.no_grad()
     def watch(self, points: Tensor, boxes: Tensor, positives: Positives, targets: Targets) -> None:
@@ -99,8 +100,9 @@ class ReachWatch:
             positives: the positives.
             targets: the truth.
         """
-        if self.has_warned or not targets.max_count:
+        if self.has_warned or not targets.max_count or targets is self._counted:  # an auxiliary head's come again
             return
+        self._counted = targets
         farthest = torch.cat([points - boxes[:, :2], boxes[:, 2:] - points], -1).amax(-1)
         reach = farthest.new_zeros(targets.num_images * targets.max_count)
         truth = positives.image_index * targets.max_count + positives.gt_index

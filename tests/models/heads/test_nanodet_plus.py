@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from densehead.models import SimpleConvHead
+from densehead.ops import aligned_iou
 from densehead.registry import MODELS
 from tests import golden
 from tests.models.heads import nanodet
@@ -162,6 +163,59 @@ def test_a_short_reach_is_reported_once(caplog):
             head.loss(features(), samples([4, 3]))
     assert sum("reg_max=1" in record.message for record in caplog.records) <= 1
     assert head.reach.has_warned
+
+
+def test_a_batch_is_counted_once():
+    head, aux, feats = build("NanoDetPlusHead", reg_max=7), auxiliary(), features()
+    head.reach.has_warned = False
+    small = samples([2, 1])
+    for sample in small:
+        sample.gt_instances.bboxes = torch.tensor([[16.0, 16.0, 40.0, 40.0]] * len(sample.gt_instances))
+    head.loss(feats, small, aux_maps=aux(feats))
+    assert head.reach.batches == 1
+    assert head.reach.counts.tolist() == [0, 3]
+    head.loss(feats, small, aux_maps=aux(feats))
+    assert head.reach.batches == 2
+
+
+@pytest.mark.parametrize(
+    "assigner",
+    [
+        dict(type="DynamicSoftLabelAssigner"),
+        dict(type="SimOTAAssigner"),
+        dict(type="TaskAlignedAssigner", topk=13),
+    ],
+    ids=lambda assigner: assigner["type"],
+)
+def test_rules_that_see_predictions_hand_over_their_ious(assigner):
+    head, feats, batch = build("NanoDetPlusHead", train_cfg=dict(assigner=assigner)), features(), samples([4, 3])
+    aux_maps = auxiliary()(feats)
+    seen = []
+    head._classification_loss = lambda *args: seen.append(args[4]) or torch.zeros(())
+    head.loss(feats, batch, aux_maps=aux_maps)
+    positives = head.last_assignment.positives(head.last_targets)
+    boxes = head._read(aux_maps, head.last_priors).boxes_at(positives.image_index, positives.prior_index)
+    torch.testing.assert_close(seen[0], aligned_iou(boxes, positives.boxes))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_guided_losses_under_autocast(dtype):
+    head, aux, feats, batch = build("NanoDetPlusHead"), auxiliary(), features(), samples([4, 3])
+    with torch.autocast("cpu", dtype):
+        losses = head.loss(feats, batch, aux_maps=aux(feats))
+    assert all(value.dtype == torch.float32 and value.isfinite() for key, value in losses.items() if "loss" in key)
+    total(losses).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in [*head.parameters(), *aux.parameters()])
+
+
+def test_one_side_of_a_batch_may_be_empty():
+    head, aux, feats = build("NanoDetPlusHead"), auxiliary(), features()
+    losses = head.loss(feats, samples([0, 0]), aux_maps=aux(feats))
+    assert losses["loss_cls"] > 0
+    assert losses["aux_loss_cls"] > 0
+    assert losses["loss_bbox"] == losses["aux_loss_bbox"] == losses["loss_dfl"] == losses["aux_loss_dfl"] == 0
+    total(losses).backward()
+    assert all(parameter.grad is not None for parameter in [*head.parameters(), *aux.parameters()])
 
 
 @pytest.mark.parametrize(
