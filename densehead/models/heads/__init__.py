@@ -2,7 +2,9 @@
 
 from densehead.models.heads.anchor_free import AnchorFreeHead
 from densehead.models.heads.atss import ATSSHead
+from densehead.models.heads.autoassign import AutoAssignHead
 from densehead.models.heads.base import DenseHead
+from densehead.models.heads.center_prior import CenterPrior
 from densehead.models.heads.fcos import FCOSHead
 from densehead.models.heads.gfl import GFLHead
 from densehead.models.heads.nanodet_plus import NanoDetPlusHead
@@ -14,6 +16,8 @@ from densehead.models.heads.vfnet import VFNetHead
 __all__ = [
     "ATSSHead",
     "AnchorFreeHead",
+    "AutoAssignHead",
+    "CenterPrior",
     "DenseHead",
     "FCOSHead",
     "GFLHead",

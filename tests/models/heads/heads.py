@@ -62,6 +62,8 @@ MANY_ANCHORS = dict(type="AnchorGenerator", ratios=[0.5, 1.0], scales=[2.0, 4.0]
 CONFIGS |= {
     "PAAHead": PAA,
     "PAAHead-anchors": dict(PAA, anchor_generator=MANY_ANCHORS, covariance_type="tied", gmm_scheme="paper"),
+    "AutoAssignHead": dict(POINTS, type="AutoAssignHead"),
+    "AutoAssignHead-topk": dict(POINTS, type="AutoAssignHead", force_topk=True, topk=4),
     "NanoDetPlusHead": dict(type="NanoDetPlusHead", strides=STRIDES, kernel_size=3),
 }
 ABSTRACT = {"AnchorFreeHead"}
