@@ -8,7 +8,7 @@ from densehead.registry import MODELS
 from tests import golden
 
 CASES = golden.cases("head_fcos") + golden.cases("head_atss") + golden.cases("head_gfl")
-CASES += golden.cases("head_paa") + golden.cases("head_vfnet")
+CASES += golden.cases("head_paa") + golden.cases("head_vfnet") + golden.cases("head_autoassign")
 
 
 def build(meta, arrays):
