@@ -4,12 +4,14 @@ import copy
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import MessageHub
 
 from densehead.apis.nanodet import PARTS, convert_weights
 from densehead.registry import MODELS
 from densehead.structures import DetDataSample
 from tests import golden
+from tests.engine.tiny import ROOT
 from tests.models.heads import nanodet
 
 
@@ -37,11 +39,7 @@ def batch(reference):
 
 def test_the_names_of_nanodet_plus_m(reference):
     """What the released checkpoints hold is what the model of their config has, no more and no less."""
-    cfg = nanodet.detector_config(out_channels=96, feat_channels=96, aux_channels=192)
-    cfg["backbone"]["widen_factor"] = 1.0
-    cfg["neck"]["in_channels"] = [116, 232, 464]
-    cfg["bbox_head"]["num_classes"] = 80
-    cfg["aux_head"]["stacked_convs"] = 4
+    cfg = Config.fromfile(ROOT / "configs" / "nanodet" / "nanodet-plus-m_320_coco.py").model
     with torch.device("meta"):
         ours = MODELS.build(cfg).state_dict()
         official = convert_weights({name: torch.empty(shape) for name, shape in reference[0]["names_m"].items()})
