@@ -40,7 +40,11 @@ class DetTTAModel(BaseTTAModel):
         self.tta_cfg = tta_cfg
 
     def merge_preds(self, data_samples_list: Sequence[Sequence[DetDataSample]]) -> list[DetDataSample]:
-        """Return one sample an image with the joined detections; of each image the views are given."""
+        """Return one sample an image with the joined detections, the first view that is not flipped.
+
+        Args:
+            data_samples_list: of each image its views.
+        """
         return [self._merge(views) for views in data_samples_list]
 
     def _merge(self, views: Sequence[DetDataSample]) -> DetDataSample:
@@ -50,7 +54,8 @@ class DetTTAModel(BaseTTAModel):
         labels = torch.cat([one.labels for one in found])
         dets, keep = batched_nms(boxes, scores, labels, self.tta_cfg["nms"])
         limit = self.tta_cfg["max_per_img"]
-        merged = views[0]
+        # the truth of a flipped view may be flipped too, and metrics and pictures want it as it is
+        merged = min(views, key=lambda view: bool(view.metainfo.get("flip", False)))
         merged.pred_instances = InstanceData(
             bboxes=dets[:limit, :4], scores=dets[:limit, 4], labels=labels[keep[:limit]]
         )

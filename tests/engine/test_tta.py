@@ -138,6 +138,23 @@ def test_all_views_of_a_place_are_one_detection():
     torch.testing.assert_close(merged.pred_instances.bboxes, torch.tensor([box]).float(), rtol=0, atol=1.0)
 
 
+def test_truth_is_that_of_a_view_that_is_not_flipped():
+    """In the pipeline that ``--tta`` makes of a test pipeline, annotations are loaded before the flips."""
+    box = [8.0, 16.0, 40.0, 28.0]
+    steps = [
+        dict(type="LoadImageFromNDArray"),
+        dict(type="Resize", scale=(150, 100), keep_ratio=True),
+        dict(type="LoadAnnotations"),
+        dict(type="TestTimeAug", transforms=[[flip("horizontal"), flip(None)], [PackDetInputs(meta_keys=KEYS)]]),
+    ]
+    truth = dict(bbox=box, bbox_label=2, ignore_flag=0)
+    packed = Compose([TRANSFORMS.build(step) for step in steps])(dict(img=bright((8, 16, 40, 28)), instances=[truth]))
+    (merged,) = DetTTAModel(tta_cfg=TTA_CFG, module=FindBright()).test_step(pseudo_collate([packed]))
+    assert merged.gt_instances.bboxes.tolist() == [box]
+    assert not merged.flip
+    torch.testing.assert_close(merged.pred_instances.bboxes, torch.tensor([box]), rtol=0, atol=1.0)
+
+
 def test_images_of_a_batch_stay_apart():
     boxes = [(8, 16, 40, 28), (50, 2, 90, 40)]
     lone = [views(bright(box)) for box in boxes]
