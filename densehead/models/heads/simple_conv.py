@@ -53,13 +53,13 @@ class SimpleConvHead(BaseModule):
         self.strides = strides
         self.reg_max = reg_max
         layer = {"conv_cfg": scoped(conv_cfg), "norm_cfg": scoped(norm_cfg), "act_cfg": scoped(act_cfg)}
-        inputs = [in_channels] + [feat_channels] * (stacked_convs - 1)
+        inputs = [in_channels] + [feat_channels] * (stacked_convs - 1) if stacked_convs else []
+        channels = feat_channels if inputs else in_channels
         self.cls_convs, self.reg_convs = (
-            nn.ModuleList(ConvModule(channels, feat_channels, 3, padding=1, **layer) for channels in inputs)
-            for _ in range(2)
+            nn.ModuleList(ConvModule(count, feat_channels, 3, padding=1, **layer) for count in inputs) for _ in range(2)
         )
-        self.gfl_cls = nn.Conv2d(feat_channels, num_classes, 3, padding=1)
-        self.gfl_reg = nn.Conv2d(feat_channels, 4 * (reg_max + 1), 3, padding=1)
+        self.gfl_cls = nn.Conv2d(channels, num_classes, 3, padding=1)
+        self.gfl_reg = nn.Conv2d(channels, 4 * (reg_max + 1), 3, padding=1)
         self.scales = nn.ModuleList(Scale(1.0) for _ in strides)
 
     def forward(self, x: Sequence[Tensor]) -> tuple[LevelMaps, LevelMaps]:

@@ -82,6 +82,15 @@ def auxiliary(seed=1):
     return aux
 
 
+@pytest.mark.parametrize("stacked_convs", [0, 1, 3])
+def test_towers_of_the_auxiliary_head(stacked_convs):
+    aux = SimpleConvHead(CLASSES, 8, feat_channels=4, stacked_convs=stacked_convs, norm_cfg=None, reg_max=7)
+    assert len(aux.cls_convs) == len(aux.reg_convs) == stacked_convs
+    for scores, boxes, feat in zip(*aux(features()), features()):
+        assert scores.shape == (2, CLASSES, *feat.shape[2:])
+        assert boxes.shape == (2, 4 * 8, *feat.shape[2:])
+
+
 def test_the_auxiliary_head_does_the_assigning():
     head, aux, feats, batch = build("NanoDetPlusHead"), auxiliary(), features(), samples([4, 3])
     alone = head.loss(feats, batch)
