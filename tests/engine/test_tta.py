@@ -1,12 +1,16 @@
 import copy
+from pathlib import Path
 
+import mmcv
 import numpy as np
 import pytest
 import torch
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import nn
 
+from densehead.apis.options import load_config
 from densehead.datasets.transforms import PackDetInputs
 from densehead.engine.tta import DetTTAModel, unflipped
 from densehead.models.data_preprocessor import DetDataPreprocessor
@@ -15,6 +19,7 @@ from densehead.registry import MODELS, TRANSFORMS
 from densehead.structures import DetDataSample
 from tests.models.heads.heads import CONFIGS, config
 
+BASE = Path(__file__).resolve().parents[2] / "configs" / "_base_" / "tta.py"
 TTA_CFG = dict(nms=dict(type="nms", iou_threshold=0.5), max_per_img=30)
 KEYS = ("ori_shape", "img_shape", "scale_factor", "flip", "flip_direction")
 DIRECTIONS = (None, "horizontal", "vertical", "diagonal")
@@ -162,6 +167,22 @@ def test_images_of_a_batch_stay_apart():
     merged = DetTTAModel(tta_cfg=TTA_CFG, module=FindBright()).test_step(batch)
     for one, box in zip(merged, boxes, strict=True):
         torch.testing.assert_close(one.pred_instances.bboxes, torch.tensor([box]).float(), rtol=0, atol=1.0)
+
+
+def test_views_of_the_base_config(tmp_path):
+    """Three sizes, each flipped and not, from a file."""
+    box, file = [8.0, 16.0, 40.0, 28.0], tmp_path / "bright.png"
+    mmcv.imwrite(bright((8, 16, 40, 28)), str(file))
+    with DefaultScope.overwrite_default_scope("densehead"):
+        cfg = load_config(BASE, {"tta_scales": [(96, 64), (150, 100)]})
+        tta = MODELS.build(dict(cfg.tta_model, module=FindBright()))
+        load = Compose([TRANSFORMS.build(step) for step in cfg.tta_pipeline])
+    packed = load(dict(img_path=str(file), img_id=3, instances=[dict(bbox=box, bbox_label=2, ignore_flag=0)]))
+    shapes = [(sample.img_shape, sample.flip) for sample in packed["data_samples"]]
+    assert sorted(shapes) == [((64, 96), False), ((64, 96), True), ((100, 150), False), ((100, 150), True)]
+    (merged,) = tta.test_step(pseudo_collate([packed]))
+    assert merged.gt_instances.bboxes.tolist() == [box]
+    torch.testing.assert_close(merged.pred_instances.bboxes, torch.tensor([box]), rtol=0, atol=1.0)
 
 
 def detector(name):
