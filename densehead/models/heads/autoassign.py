@@ -1,4 +1,8 @@
-"""AutoAssign: Differentiable Label Assignment for Dense Object Detection (https://arxiv.org/abs/2007.03496)."""
+"""AutoAssign: Differentiable Label Assignment for Dense Object Detection (https://arxiv.org/abs/2007.03496).
+
+On CUDA the losses wait for the device three times, for lengths of lists: of the pairs of a truth and a point inside it
+(and of the truths without one, with ``force_topk``), of the boxes that overlap, of the scores that pairs share.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +17,17 @@ from torch.nn import functional as F
 
 from densehead.models.assigners.base import no_truth
 from densehead.models.assigners.candidates import pack, unpack
-from densehead.models.heads.anchor_free import AnchorFreeHead
 from densehead.models.heads.background import LEAST, background_and_logits
 from densehead.models.heads.center_prior import EPS, CenterPrior
 from densehead.models.heads.fcos import FCOSHead
 from densehead.models.heads.inside_pairs import Pairs, best_overlaps
+from densehead.models.heads.towers import run_tower
 from densehead.ops import full_precision
 from densehead.registry import MODELS, TASK_UTILS
 from densehead.structures import Assignment, Predictions, Priors, Targets
 from densehead.typing import LevelMaps
 
-CONFIDENCE = 3.0  # how much a confident place counts more than others (equation 5: the inverse of tau)
+CONFIDENCE = 3.0  # how much more a confident place counts: the inverse of the paper's temperature
 MISSED = 100.0  # what a ground truth without a prior costs
 MEANT = 0.5  # share of a ground truth's highest weight from which on a prior is said to be its positive
 
@@ -90,9 +94,9 @@ class AutoAssignHead(FCOSHead):
         """Return scores (B, C, h, w) and objectness (B, 1, h, w) before the sigmoid, and distances (B, 4, h, w) in
         pixels, of one level.
         """
-        cls_score, bbox_pred, _, reg_feat = AnchorFreeHead.forward_single(self, x)
-        bbox_pred = scale(bbox_pred).float().clamp(min=0) * stride
-        return cls_score, bbox_pred, self.conv_centerness(reg_feat)
+        cls_feat, reg_feat = run_tower(self.cls_convs, x), run_tower(self.reg_convs, x)
+        bbox_pred = scale(self.conv_reg(reg_feat)).float().clamp(min=0) * stride
+        return self.conv_cls(cls_feat), bbox_pred, self.conv_centerness(reg_feat)
 
     def loss_by_feat(
         self,
@@ -114,7 +118,7 @@ class AutoAssignHead(FCOSHead):
     def losses(
         self, predictions: Predictions, priors: Priors, targets: Targets, assignment: Assignment
     ) -> dict[str, Tensor]:
-        """Return the losses of a batch (equations 3 to 9), and keep what they amount to in ``last_assignment``."""
+        """Return the losses of a batch, and keep what their weights amount to in ``last_assignment``."""
         with torch.autocast(priors.points.device.type, enabled=False):
             return self._losses(predictions, priors, targets)
 
@@ -125,15 +129,16 @@ class AutoAssignHead(FCOSHead):
         scale_neg = self.neg_loss_weight / self._mean_over_ranks(per_truth.sum(), 1.0)
         labels = pairs.of_truth(targets.labels)
         image, prior = _divide(pairs.place, len(priors))
+        objectness = predictions["quality_logits"].joined
         background, cls_logits = background_and_logits(
-            predictions["cls_logits"].joined, predictions["quality_logits"].joined, scale_neg, image, labels, prior
+            predictions["cls_logits"].joined, objectness, scale_neg, image, labels, prior
         )
-        objectness = pairs.of_place(full_precision(predictions["quality_logits"].joined))
+        objectness = pairs.of_place(full_precision(objectness))
         boxes = self.bbox_coder.decode(priors.points, full_precision(predictions["box_deltas"].flat()))  # (B, P, 4)
 
         log_confidence = F.logsigmoid(cls_logits) + F.logsigmoid(objectness) - self._box_loss(boxes, targets, pairs)
         likelihood, weight = _likelihood(log_confidence, log_prior, pairs)
-        loss = likelihood.neg().where(pairs.count() > 0, MISSED)[targets.is_valid.flatten()]
+        loss = likelihood.neg().where(pairs.count() > 0, MISSED).where(targets.is_valid.flatten(), 0)
         scale_pos = self.pos_loss_weight / self._mean_over_ranks(targets.is_valid.sum(), 1.0)
 
         spared = _spared_share(boxes.detach(), pairs, targets)
@@ -154,19 +159,24 @@ class AutoAssignHead(FCOSHead):
         loss = self.loss_bbox(pred, truth, reduction_override="none")
         return loss if loss.ndim == 1 else loss.sum(-1)
 
+    def _unit(self, priors: Priors) -> Tensor:
+        """(P, 1) ones: distances are in pixels in every mode."""
+        return torch.ones_like(priors.strides)[:, None]
+
     def _build_assigner(self) -> None:
         if self.train_cfg.get("assigner"):
             raise ValueError(
                 f"train_cfg.assigner must be absent for AutoAssignHead, but got {self.train_cfg['assigner']}: its "
                 "assignment is weights inside the loss, learned with it, which no rule can take the place of"
             )
-        super()._build_assigner()
+        super()._build_assigner()  # for what it says to a sampler; the rule of FCOS that it builds is not kept
 
 
 def _likelihood(log_confidence: Tensor, log_prior: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Return (B * G,) the logarithm of each truth's likelihood, and (N,) the positive weight of each pair (equation 5).
+    """Return (B * G,) the logarithm of each truth's likelihood, and (N,) the positive weight of each pair.
 
-    In logarithms, so that confidences beyond the least float32 still have a gradient.
+    Weights are the paper's confidence weighting times its centre weighting. All is in logarithms, so that confidences
+    beyond the least float32 still have a gradient.
     """
     log_weight = CONFIDENCE * log_confidence.exp() + log_prior
     total = pairs.logsumexp(log_weight).clamp(min=math.log(EPS))
@@ -176,7 +186,7 @@ def _likelihood(log_confidence: Tensor, log_prior: Tensor, pairs: Pairs) -> tupl
 
 @torch.no_grad()
 def _spared_share(boxes: Tensor, pairs: Pairs, targets: Targets) -> Tensor:
-    """(N,) the share in [0, 1] of its score that a prior is not trained as background with (equation 8).
+    """(N,) the share in [0, 1] of its score that a prior is not trained as background with.
 
     It grows with the best IoU that the prior's box (B, P, 4) has with any ground truth, from about 0 for the worst to 1
     for the best prior of a ground truth.

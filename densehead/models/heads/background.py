@@ -32,7 +32,7 @@ def background_and_logits(
 class _Background(torch.autograd.Function):
     """Value and gradient in one pass over the logits, in the order of their memory and a cache's worth at a time.
 
-    With ``q = sigmoid(c) * sigmoid(o)`` the loss is ``-q^2 * log(1 - q)`` (equation 7 with all weights 1), where
+    With ``q = sigmoid(c) * sigmoid(o)`` the loss is ``-q^2 * log(1 - q)``, where
     ``1 - q = sigmoid(-o) + sigmoid(-c) * sigmoid(o)`` does not cancel, however sure both are.
     """
 

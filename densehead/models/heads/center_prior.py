@@ -15,7 +15,7 @@ EPS = 1e-12
 
 
 class CenterPrior(nn.Module):
-    """A Gaussian around the centres of boxes, with a mean and a deviation of each class that are learned (equation 6).
+    """A Gaussian around the centres of boxes, with a mean and a deviation of each class that are learned.
 
     Both are in units of the stride of a prior's level, so that a box has its peak on every level.
 

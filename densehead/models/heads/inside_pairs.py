@@ -70,7 +70,7 @@ class Pairs:
         """Return (B * G,) ``log(sum(exp(values)))`` over each truth's values (N,), 0 where it has no pair."""
         largest = self.amax(values)
         total = self.sum((values - self.of_truth(largest)).exp())
-        has_pairs = total > 0  # the largest alone makes it 1
+        has_pairs = total != 0  # the largest alone makes it 1; what is not a number stays that
         return total.where(has_pairs, 1).log() + largest.where(has_pairs, 0)
 
 
@@ -102,11 +102,15 @@ def inside_pairs(priors: Priors, targets: Targets) -> Pairs:
     end = number.cumsum(0)
     total = int(end[-1]) if len(end) else 0
     owner = torch.arange(len(number), device=number.device).repeat_interleave(number, output_size=total)
-    cell = torch.arange(total, device=number.device) - (end - number)[owner]
-    row = cell.div(columns.flatten()[owner], rounding_mode="floor")
-    # a row further is a row of the grid less the columns that were walked
-    jump = (grids.width - columns) * grids.step
-    place = corner.flatten()[owner] + row * jump.flatten()[owner] + cell * grids.step.repeat(len(number))[owner]
+
+    def of_owner(values: Tensor) -> Tensor:
+        return values.expand_as(columns).flatten().index_select(0, owner)
+
+    cell = torch.arange(total, device=number.device) - of_owner((end - number).view_as(columns))
+    row = cell.div(of_owner(columns), rounding_mode="floor")
+    # on its way through the rectangle a cell passes the rest of every row of the grid
+    skipped = row * of_owner(grids.width - columns)
+    place = of_owner(corner) + (cell + skipped) * of_owner(grids.step)
     return Pairs(owner.div(len(grids.start), rounding_mode="floor"), place, rows.shape[0] * rows.shape[1])
 
 

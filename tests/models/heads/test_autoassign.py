@@ -283,8 +283,18 @@ def test_keys_without_use_change_nothing():
     other.load_state_dict(plain.state_dict())
     for key, value in plain.loss(features(), batch).items():
         assert torch.equal(other.loss(features(), batch)[key], value)
-    detections = [head.eval().predict(features(), batch)[0].bboxes for head in (plain, other)]
+    detections = [head.loss_and_predict(features(), batch)[1][0].bboxes for head in (plain, other)]
     assert torch.equal(*detections)
+
+
+@pytest.mark.parametrize("name", ["cls_logits", "box_deltas", "quality_logits"])
+def test_a_nan_is_not_lost_among_pairs(name):
+    maps = random_maps(0)
+    with torch.no_grad():
+        maps[AutoAssignHead.map_names.index(name)][0][1, 0, 2, 2] = float("nan")
+    truth = [InstanceData(bboxes=torch.tensor([[10.0, 10.0, 20.0, 20.0]]), labels=torch.tensor([0]))] * 2
+    with pytest.raises(FloatingPointError, match=rf"{name} of level 0 \(stride 8\) of image 1"):
+        loss(small(), maps, truth)
 
 
 @pytest.mark.parametrize("kind", ["IoULoss", "CIoULoss", "SIoULoss", "BoundedIoULoss", "SmoothL1Loss"])
