@@ -11,7 +11,8 @@ from torch import Tensor
 from densehead.models.heads.atss import ATSSHead
 from densehead.models.heads.paa_candidates import CandidateTable, part_as_the_paper, part_at_peak
 from densehead.models.heads.paa_mixture import COVARIANCE_TYPES, fit_by_sklearn, fit_mixtures
-from densehead.models.losses import flat_target, takes_quality
+from densehead.models.losses import flat_target
+from densehead.models.losses.dense import CHUNK
 from densehead.models.postprocess import detect, find_priors, vote_boxes
 from densehead.ops import aligned_iou
 from densehead.registry import MODELS
@@ -149,15 +150,24 @@ class PAAHead(ATSSHead):
 
     def get_pos_loss(self, predictions: Predictions, candidates: Positives) -> Tensor:
         """Return (N,): the classification and the box loss of each candidate (equation 3)."""
-        where = candidates.image_index, candidates.prior_index
-        boxes = predictions.boxes_at(*where)
-        logits = predictions["cls_logits"].at(*where)
-        quality = aligned_iou(boxes, candidates.boxes) if takes_quality(self.loss_cls) else None
-        target = flat_target(self.loss_cls, candidates.labels, quality, logits.shape[1])
-        pos_weight = self.train_cfg.get("pos_weight", -1)
-        cls_loss = _per_row(self.loss_cls(logits, target, reduction_override="none"))
+        boxes = predictions.boxes_at(candidates.image_index, candidates.prior_index)
+        quality = aligned_iou(boxes, candidates.boxes)
         box_loss = _per_row(self.loss_bbox(boxes, candidates.boxes, reduction_override="none"))
+        # candidates are many, half of all priors where objects are: a cache's worth at a time
+        size = max(CHUNK.get(boxes.device.type, CHUNK["cuda"]) // self.cls_out_channels, 1)
+        where = (candidates.image_index, candidates.prior_index, candidates.labels, quality)
+        parts = zip(*(one.split(size) for one in where), strict=True)
+        cls_loss = torch.cat([self._classification_losses(predictions, *part) for part in parts])
+        pos_weight = self.train_cfg.get("pos_weight", -1)
         return cls_loss * (pos_weight if pos_weight > 0 else 1) + box_loss
+
+    def _classification_losses(
+        self, predictions: Predictions, image_index: Tensor, prior_index: Tensor, labels: Tensor, quality: Tensor
+    ) -> Tensor:
+        """(N,) what ``loss_cls`` has of each positive, all classes together."""
+        logits = predictions["cls_logits"].at(image_index, prior_index)
+        target = flat_target(self.loss_cls, labels, quality, logits.shape[1])
+        return _per_row(self.loss_cls(logits, target, reduction_override="none"))
 
     def gmm_separation_scheme(
         self, gmm_assignment: Tensor, scores: Tensor, pos_inds_gmm: Tensor

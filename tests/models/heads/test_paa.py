@@ -284,6 +284,16 @@ def test_each_candidate_has_one_loss(kind, box_loss):
     torch.testing.assert_close(head.get_pos_loss(seen["predictions"], candidates), box_losses)
 
 
+def test_candidates_in_parts_have_the_same_losses(monkeypatch):
+    seen, _ = settle(head := build("PAAHead"))
+    candidates = seen["before"].positives(seen["targets"])
+    whole = head.get_pos_loss(seen["predictions"], candidates)
+    monkeypatch.setattr(paa, "CHUNK", {"cpu": 7 * head.num_classes})
+    assert torch.equal(head.get_pos_loss(seen["predictions"], candidates), whole)
+    monkeypatch.setattr(paa, "CHUNK", {"cpu": 1})  # less than one candidate has
+    torch.testing.assert_close(head.get_pos_loss(seen["predictions"], candidates), whole)
+
+
 def test_pos_weight_counts_in_the_loss_of_a_candidate():
     seen, _ = settle(head := build("PAAHead"))
     candidates = seen["before"].positives(seen["targets"])
