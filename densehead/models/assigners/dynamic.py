@@ -47,7 +47,7 @@ class Matching:
 
         Args:
             cost: (B, g, U), not negative; infinite for no pair.
-            count: (B, g) how many priors a ground truth takes; 0 for none.
+            count: (B, g) how many priors a ground truth takes.
             first_truth: see above.
         """
         truth = torch.arange(first_truth, first_truth + cost.shape[1], device=cost.device)[:, None]
@@ -111,13 +111,13 @@ class DynamicAssigner(BaseAssigner):
         classes = self._read_classes(pool, predictions)
         matching, is_out = Matching(pool, self.topk), _infinite(~pool.is_real)
         for part in chunks(targets.num_images, targets.max_count, pool.is_real.shape[1]):
-            boxes, is_valid = targets.boxes[:, part], targets.is_valid[:, part]
+            boxes = targets.boxes[:, part]
             iou = pairwise_iou(boxes, pool.boxes)
             cost = self._cost(pool, classes, boxes, targets.labels[:, part], iou)
             cost += is_out[:, None]
-            cost += _infinite(~is_valid)[..., None]
-            cost = cost.nan_to_num_(nan=torch.inf, posinf=torch.inf).clamp_(min=0)
-            matching.enter(cost, dynamic_count(iou, self.topk) * is_valid, part.start)
+            cost += _infinite(~targets.is_valid[:, part, None])
+            cost.nan_to_num_(nan=torch.inf, posinf=torch.inf).clamp_(min=0)  # log(1 + eps) is a little below 0
+            matching.enter(cost, dynamic_count(iou, self.topk), part.start)
         return pool.assignment(matching.result(), targets)
 
     def assign(

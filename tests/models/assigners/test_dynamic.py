@@ -212,6 +212,26 @@ def test_inside_any_equals_loops(kind, seed):
     assert torch.equal(inside, inside_any(without_grids(priors), targets, regions))
 
 
+def test_a_region_that_ends_before_it_begins_holds_nothing():
+    """Nor does it take anything from the regions of others."""
+    boxes = torch.tensor([[-1.0, -1.0, 129.0, 97.0], [100.0, 10.0, 20.0, 80.0]])
+    targets = Targets.from_instances([InstanceData(bboxes=boxes, labels=torch.zeros(2, dtype=torch.long))])
+    assert inside_any(point_priors(), targets, lambda boxes, _: [(boxes[..., :2], boxes[..., 2:])]).all()
+
+
+def test_what_is_padded_gets_nothing():
+    """Where two truths take one prior that a truth of the padding's class and place would have for less."""
+    priors = point_priors()
+    pair = InstanceData(bboxes=torch.tensor([[0.0, 0, 20, 20]] * 2), labels=torch.tensor([1, 1]))
+    three = InstanceData(bboxes=torch.tensor([[60.0, 60, 90, 90]] * 3), labels=torch.tensor([0, 0, 0]))
+    targets = Targets.from_instances([pair, three])
+    logits = torch.tensor([3.0, -5.0]).expand(2, len(priors), 2)
+    far = torch.tensor([500.0, 500, 510, 510]).expand(2, len(priors), 4)
+    assignment = DynamicSoftLabelAssigner()(priors, targets, Predictions.of_flat(far, logits=logits))
+    assert assignment.gt_index[0].max() == 0
+    assert assignment.num_pos.tolist() == [1, 1]
+
+
 # ---- bad input -----------------------------------------------------------------------------------------------------
 
 
