@@ -289,7 +289,7 @@ def test_candidates_in_parts_have_the_same_losses(monkeypatch):
     candidates = seen["before"].positives(seen["targets"])
     whole = head.get_pos_loss(seen["predictions"], candidates)
     for size in (7 * head.num_classes, 1):  # 1 is less than one candidate has
-        monkeypatch.setattr(paa, "CHUNK", {"cpu": size})
+        monkeypatch.setitem(paa.CHUNK, "cpu", size)
         torch.testing.assert_close(head.get_pos_loss(seen["predictions"], candidates), whole)
 
 
