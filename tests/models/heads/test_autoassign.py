@@ -1,5 +1,7 @@
 """AutoAssign: its losses against plain loops, their gradients, their extremes, and what they cost."""
 
+import math
+
 import pytest
 import torch
 from mmengine.structures import InstanceData
@@ -174,6 +176,21 @@ def test_a_truth_without_a_point_costs_what_a_likelihood_of_nothing_does():
     assert head.last_assignment.num_missed(head.last_targets).tolist() == [1]
     forced = loss(small(force_topk=True), maps, truth)
     assert 0 < forced["loss_pos"] < 100
+
+
+def test_a_centre_prior_that_is_nowhere_near():
+    """Weights are shares of their sum, but of no sum below 1e-12: a centre prior cannot run away for free."""
+    head, maps = small(), random_maps(0, images=1)
+    with torch.no_grad():
+        head.center_prior.mean.fill_(6.0)
+        head.center_prior.sigma.fill_(1.0)
+    truth = [InstanceData(bboxes=torch.tensor([[6.0, 6.0, 10.0, 10.0]]), labels=torch.tensor([1]))]  # around (8, 8)
+    loss_pos = loss(head, maps, truth)["loss_pos"]
+    with torch.no_grad():
+        head.center_prior.mean.zero_()
+    confidence = (-loss(head, maps, truth)["loss_pos"]).exp()
+    exponent = 2 * 6.0**2 / 2
+    torch.testing.assert_close(loss_pos, -confidence.log() - 3 * confidence + exponent - 12 * math.log(10))
 
 
 @pytest.mark.parametrize("key", KEYS)
