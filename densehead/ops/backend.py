@@ -42,6 +42,11 @@ def backend() -> str:
     return "torchvision" if mmcv_ops() is None else "mmcv"
 
 
+def is_forced() -> bool:
+    """Return whether the code runs inside :func:`use_backend`."""
+    return _forced is not None
+
+
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
     """Compute with ``'mmcv'`` or ``'torchvision'`` inside the ``with`` block, to compare the two.

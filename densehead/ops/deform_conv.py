@@ -11,8 +11,9 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from densehead.ops.backend import mmcv_ops, mmcv_serves
+from densehead.ops.backend import is_forced, mmcv_ops, mmcv_serves
 from densehead.ops.boxes import full_precision
+from densehead.ops.sampled_conv import sampled_conv2d
 from densehead.registry import MODELS
 
 IntPair = int | tuple[int, int]
@@ -31,7 +32,7 @@ def deform_conv2d(
     groups: int = 1,
     deform_groups: int = 1,
 ) -> Tensor:
-    """Convolve at displaced places.
+    """Convolve at displaced places; on a CPU by :mod:`.sampled_conv`, unless ``use_backend`` names a library.
 
     Args:
         x: (B, C_in, H, W).
@@ -61,7 +62,9 @@ def deform_conv2d(
     tensors = [one if one is None else one.to(dtype) for one in given]
     geometry = _pair(stride), _pair(padding), _pair(dilation)
     with torch.autocast(x.device.type, enabled=False):
-        if mmcv_serves(x):
+        if x.device.type == "cpu" and not is_forced():
+            out = sampled_conv2d(*tensors, *geometry, groups, deform_groups)
+        elif mmcv_serves(x):
             out = _mmcv(*tensors, geometry, groups, deform_groups)
         else:  # reads both kinds of groups off the shapes
             x, offset_, weight, bias, mask = tensors

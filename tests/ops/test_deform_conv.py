@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -14,6 +15,14 @@ from densehead.ops import DeformConv2dPack, ModulatedDeformConv2dPack, deform_co
 from densehead.ops.backend import mmcv_ops
 from densehead.registry import MODELS
 from tests.ops.conftest import needs_mmcv
+
+
+@pytest.fixture(params=["torchvision", pytest.param("mmcv", marks=needs_mmcv), "own"])
+def any_backend(request):
+    """Run the test once with each library that is there, and with what computes on a CPU."""
+    with use_backend(request.param) if request.param != "own" else nullcontext():
+        yield request.param
+
 
 GEOMETRIES = [
     {},
@@ -101,6 +110,39 @@ def test_half_precision_is_computed_in_float32(any_backend, dtype):
     assert torch.equal(found, expected.to(dtype))
 
 
+@pytest.mark.parametrize("modulated", [False, True], ids=["v1", "v2"])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_gradients_equal_those_of_the_kernels(geometry, modulated, memory_format):
+    tensors = [one for one in inputs(geometry, modulated) if one is not None]
+    upstream, outputs, grads = None, [], []
+    for force in (nullcontext(), use_backend("torchvision")):
+        given = [one.clone().requires_grad_() for one in tensors]
+        x = given[0].contiguous(memory_format=memory_format)
+        bias, mask = given[3:] if modulated else (None, None)
+        with force:
+            out = deform_conv2d(x, *given[1:3], bias, mask=mask, **geometry)
+        upstream = torch.randn_like(out) if upstream is None else upstream
+        outputs.append(out.detach())
+        grads.append(torch.autograd.grad(out, given, upstream))
+    torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_gradients_of_taps_on_pixels_equal_those_of_the_kernels(geometry):
+    """Where those of a fresh layer stand, and the interpolation has a corner."""
+    given = inputs(geometry, modulated=True, dtype=torch.float64)
+    given = (given[0], given[1].round(), *given[2:])
+    found = []
+    for force in (nullcontext(), use_backend("torchvision")):
+        tensors = [one.clone().requires_grad_() for one in given]
+        with force:
+            out = deform_conv2d(*tensors[:4], mask=tensors[4], **geometry)
+        found.append((out, *torch.autograd.grad((out * out).sum(), tensors)))
+    torch.testing.assert_close(*found)
+
+
 @pytest.mark.parametrize("kind", ["DCN", "DCNv2"])
 def test_layers_under_autocast(any_backend, kind):
     layer = MODELS.build({"type": kind, "in_channels": 4, "out_channels": 6, "kernel_size": 3, "bias": False})
@@ -112,6 +154,27 @@ def test_layers_under_autocast(any_backend, kind):
     assert out.dtype == torch.bfloat16
     assert all(parameter.grad.dtype == torch.float32 for parameter in layer.parameters())
     torch.testing.assert_close(out.float(), layer(x), rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
+def test_displacements_that_are_no_places(value):
+    """What is beyond the map reads 0; NaN stays NaN, where compiled kernels read memory that is not theirs."""
+    x, weight = torch.randn(1, 2, 4, 4), torch.randn(3, 2, 3, 3)
+    offset = torch.zeros(1, 18, 4, 4)
+    expected = deform_conv2d(x, offset, weight, padding=1)
+    offset[0, 8, 1, 2] = value  # y of the tap in the middle
+    found = deform_conv2d(x, offset, weight, padding=1)
+    expected[0, :, 1, 2] = math.nan if math.isnan(value) else expected[0, :, 1, 2] - weight[:, :, 1, 1] @ x[0, :, 1, 2]
+    torch.testing.assert_close(found, expected, equal_nan=True, rtol=1e-4, atol=1e-5)
+
+
+def test_no_images():
+    assert deform_conv2d(torch.randn(0, 2, 4, 4), torch.randn(0, 18, 2, 2), torch.randn(3, 2, 3, 3)).shape == (
+        0,
+        3,
+        2,
+        2,
+    )
 
 
 def test_channel_errors():
