@@ -105,6 +105,6 @@ def _between(values: Tensor, low: Tensor, high: Tensor, grid: Tensor) -> tuple[T
     ends = []
     for limit, right in ((low, True), (high, False)):
         limit = limit.expand(-1, -1, len(values)).permute(2, 0, 1)
-        number = torch.searchsorted(values, limit.flatten(1).contiguous(), right=right)
+        number = torch.searchsorted(values, limit.flatten(1).to(values.dtype).contiguous(), right=right)
         ends.append(number.unflatten(1, limit.shape[1:]).permute(1, 2, 0)[..., grid])
     return tuple(ends)

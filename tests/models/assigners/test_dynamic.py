@@ -351,6 +351,17 @@ def test_half_precision_and_gradients(name):
 
 
 @pytest.mark.parametrize("name", RULES)
+def test_double_precision_truth(name):
+    assigner = RULES[name][0]
+    priors, targets = point_priors(), random_truth(4, images=1)
+    boxes, logits = raw_predictions(priors, targets)
+    truth = InstanceData(bboxes=targets.boxes[0].double(), labels=targets.labels[0])
+    predictions = Predictions.of_flat(boxes, logits=logits)
+    assignment = assigner(priors, Targets.from_instances([truth]), predictions)
+    assert torch.equal(assignment.gt_index, assigner(priors, targets, predictions).gt_index)
+
+
+@pytest.mark.parametrize("name", RULES)
 def test_missing_predictions_are_named(name):
     assigner = RULES[name][0]
     priors, targets = point_priors(), one_truth()
