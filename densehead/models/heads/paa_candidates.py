@@ -89,7 +89,7 @@ def part_as_the_paper(table: CandidateTable, component: Tensor, log_density: Ten
     All candidates up to the peak are positive, also those of lower loss that the wider, high-loss component has taken.
     A single candidate is positive, and so are all where none belongs to the low-loss component.
     """
-    is_low = table.is_real & (component == 0) | (table.count < 2)
+    is_low = table.is_real & (component == 0)
     return table.is_real & _up_to_peak(is_low, log_density)
 
 

@@ -324,6 +324,18 @@ def test_nothing_is_settled_without_a_candidate():
     assert all(parameter.grad.isfinite().all() for parameter in head.parameters())
 
 
+@pytest.mark.parametrize("images", [1, 3])
+def test_each_image_counts_as_one_positive_at_least(images):
+    head = build("PAAHead")
+    maps = head(features(images))
+    batch = samples([0] * images)
+    losses = head.loss_by_feat(*maps, [s.gt_instances for s in batch], [s.metainfo for s in batch])
+    rows = torch.cat([level.permute(0, 2, 3, 1).reshape(-1, head.num_classes) for level in maps[0]])
+    background = torch.full((len(rows),), head.num_classes)
+    summed = head.loss_cls(rows, background, reduction_override="sum")
+    torch.testing.assert_close(losses["loss_cls"], summed / images)
+
+
 def test_votes_may_be_left_out():
     feats, batch = features(), samples([2, 2])
     for sample in batch:
