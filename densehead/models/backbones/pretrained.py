@@ -68,8 +68,8 @@ def _load_pretrained(module: nn.Module, cfg: ConfigDict, key: str) -> None:
             "whole detector (set prefix='backbone'), or of another depth or width?"
         )
     print_log(f"{key}: weights from {checkpoint} ({path})", logger="current")
-    # a classifier's last layer is never part of a backbone: nothing to warn of
-    weights = {name: value for name, value in weights.items() if not name.startswith("fc.")}
+    # a classifier's last layers (conv5 is ShuffleNet's) are never part of a backbone: nothing to warn of
+    weights = {name: value for name, value in weights.items() if not name.startswith(("fc.", "conv5."))}
     load_state_dict(module, weights, strict=False, logger="current")
     if hasattr(module, "_params_init_info"):
         update_init_info(module, init_info=f"Pretrained: {checkpoint}")

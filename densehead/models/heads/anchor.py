@@ -111,15 +111,7 @@ class AnchorHead(DenseHead):
 
     def _training_priors(self, maps: LevelMaps, metas: list[dict]) -> Priors:
         """Leave out, image by image, the anchors that begin in the padding or reach too far out of the image."""
-        sizes = [level.shape[-2:] for level in maps]
-        ranges = self.prior_generator.valid_ranges(
-            sizes,
-            [meta.get("pad_shape", meta["img_shape"])[:2] for meta in metas],
-            maps[0].device,
-            [meta["img_shape"][:2] for meta in metas],
-            self.train_cfg.get("allowed_border", -1),
-        )
-        return self._priors(maps).restricted(ranges)
+        return self._inside_images(self.prior_generator, maps, metas)
 
     def _init_layers(self) -> None:
         self.cls_convs, self.reg_convs = (

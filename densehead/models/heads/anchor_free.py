@@ -120,6 +120,9 @@ class AnchorFreeHead(DenseHead):
             )
             for _ in range(2)
         )
-        tower_channels = self.feat_channels if self.stacked_convs else self.in_channels
-        self.conv_cls = nn.Conv2d(tower_channels, self.cls_out_channels, 3, padding=1)
-        self.conv_reg = nn.Conv2d(tower_channels, 4, 3, padding=1)
+        self._init_predictors(self.feat_channels if self.stacked_convs else self.in_channels)
+
+    def _init_predictors(self, channels: int) -> None:
+        """Make the convolutions that put out the maps, from towers of ``channels``."""
+        self.conv_cls = nn.Conv2d(channels, self.cls_out_channels, 3, padding=1)
+        self.conv_reg = nn.Conv2d(channels, 4, 3, padding=1)

@@ -13,6 +13,7 @@ from densehead.models.assigners import BaseAssigner
 from densehead.models.heads.finite import LossReport, check_losses
 from densehead.models.losses import check_kind, classification_loss, takes_quality
 from densehead.models.postprocess import detect
+from densehead.models.priors import GridPriorGenerator
 from densehead.ops import aligned_iou, reduce_mean
 from densehead.registry import MODELS, TASK_UTILS
 from densehead.structures import Assignment, DetDataSample, Positives, Predictions, Priors, Targets
@@ -227,6 +228,15 @@ class DenseHead(BaseModule):
     def _training_priors(self, maps: LevelMaps, metas: list[dict]) -> Priors:
         """The priors that the losses are computed on; a head that leaves some out says so here."""
         return self._priors(maps)
+
+    def _inside_images(self, generator: GridPriorGenerator, maps: LevelMaps, metas: list[dict]) -> Priors:
+        """The priors of a generator without, image by image, those that begin in the padding or reach too far out."""
+        sizes, device = [level.shape[-2:] for level in maps], maps[0].device
+        pad_shapes = [meta.get("pad_shape", meta["img_shape"])[:2] for meta in metas]
+        image_shapes = [meta["img_shape"][:2] for meta in metas]
+        border = self.train_cfg.get("allowed_border", -1)
+        ranges = generator.valid_ranges(sizes, pad_shapes, device, image_shapes, border)
+        return generator.priors(sizes, device).restricted(ranges)
 
     # ---- pieces of losses --------------------------------------------------------------------------------------
 

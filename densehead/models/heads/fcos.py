@@ -153,9 +153,8 @@ class FCOSHead(AnchorFreeHead):
         in_strides = self.norm_on_bbox and self.training
         return (priors.strides if in_strides else torch.ones_like(priors.strides))[:, None]
 
-    def _init_layers(self) -> None:
-        super()._init_layers()
-        channels = self.conv_reg.in_channels
+    def _init_predictors(self, channels: int) -> None:
+        super()._init_predictors(channels)
         self.conv_centerness = nn.Conv2d(channels, 1, 3, padding=1)
         self.scales = nn.ModuleList(Scale(1.0) for _ in self.strides)
         if self.cls_predictor_cfg is not None:

@@ -235,19 +235,9 @@ class VFNetHead(AnchorFreeHead):
         """With ATSS the anchors, without those that begin in an image's padding or reach too far out of the image."""
         if not self.use_atss:
             return super()._training_priors(maps, metas)
-        sizes = [level.shape[-2:] for level in maps]
-        pad_shapes = [meta.get("pad_shape", meta["img_shape"])[:2] for meta in metas]
-        image_shapes = [meta["img_shape"][:2] for meta in metas]
-        border = self.train_cfg.get("allowed_border", -1)
-        generator, device = self.atss_prior_generator, maps[0].device
-        return generator.priors(sizes, device).restricted(
-            generator.valid_ranges(sizes, pad_shapes, device, image_shapes, border)
-        )
+        return self._inside_images(self.atss_prior_generator, maps, metas)
 
-    def _init_layers(self) -> None:
-        super()._init_layers()
-        channels = self.conv_reg.in_channels
-        del self.conv_cls, self.conv_reg  # what follows stands in their place
+    def _init_predictors(self, channels: int) -> None:
         self.vfnet_reg_conv = ConvModule(
             channels,
             self.feat_channels,
@@ -258,11 +248,12 @@ class VFNetHead(AnchorFreeHead):
             bias=self.conv_bias,
         )
         self.vfnet_reg = nn.Conv2d(self.feat_channels, 4, 3, padding=1)
+        self.scales = nn.ModuleList(Scale(1.0) for _ in self.strides)
         self.vfnet_reg_refine_dconv = StarConv(channels, self.feat_channels)
         self.vfnet_reg_refine = nn.Conv2d(self.feat_channels, 4, 3, padding=1)
+        self.scales_refine = nn.ModuleList(Scale(1.0) for _ in self.strides)
         self.vfnet_cls_dconv = StarConv(channels, self.feat_channels)
         self.vfnet_cls = nn.Conv2d(self.feat_channels, self.cls_out_channels, 3, padding=1)
-        self.scales, self.scales_refine = (nn.ModuleList(Scale(1.0) for _ in self.strides) for _ in range(2))
 
     def _build_assigner(self) -> BaseAssigner:
         assigner = super()._build_assigner()
