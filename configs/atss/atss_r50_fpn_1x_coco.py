@@ -4,6 +4,7 @@
 # COCO val2017: box AP 39.4 (reference implementation). Cost: 12 epochs, 3.7 GB a GPU with 2 images; 51 ms an image on a V100.
 # Command (8 GPUs): tools/dist_train.sh configs/atss/atss_r50_fpn_1x_coco.py 8
 _base_ = [
+    "../_base_/models/r50_fpn.py",
     "../_base_/datasets/coco_detection.py",
     "../_base_/schedules/schedule_1x.py",
     "../_base_/default_runtime.py",
@@ -11,32 +12,6 @@ _base_ = [
 
 model = dict(
     type="ATSS",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=32,
-    ),
-    backbone=dict(
-        type="ResNet",
-        depth=50,
-        num_stages=4,
-        out_indices=(0, 1, 2, 3),
-        frozen_stages=1,
-        norm_cfg=dict(type="BN", requires_grad=True),
-        norm_eval=True,
-        style="pytorch",
-        init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet50"),
-    ),
-    neck=dict(
-        type="FPN",
-        in_channels=[256, 512, 1024, 2048],
-        out_channels=256,
-        start_level=1,
-        add_extra_convs="on_output",
-        num_outs=5,
-    ),
     bbox_head=dict(
         type="ATSSHead",
         num_classes=80,
@@ -56,9 +31,6 @@ model = dict(
         loss_centerness=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
     ),
     train_cfg=dict(assigner=dict(type="ATSSAssigner", topk=9), allowed_border=-1, pos_weight=-1, debug=False),
-    test_cfg=dict(
-        nms_pre=1000, min_bbox_size=0, score_thr=0.05, nms=dict(type="nms", iou_threshold=0.6), max_per_img=100
-    ),
 )
 
 optim_wrapper = dict(optimizer=dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=0.0001))

@@ -2,40 +2,14 @@
 # Paper: https://arxiv.org/abs/1912.02424
 # COCO val2017: box AP not published. Cost: 200 epochs with 8 images a GPU.
 # Command (8 GPUs): tools/dist_train.sh configs/atss/atss_r50_fpn_8xb8-amp-lsj-200e_coco.py 8
-_base_ = "../common/lsj-200e_coco-detection.py"
+_base_ = ["../_base_/models/r50_fpn.py", "../common/lsj-200e_coco-detection.py"]
 
 image_size = (1024, 1024)
 batch_augments = [dict(type="BatchFixedSizePad", size=image_size)]
 
 model = dict(
     type="ATSS",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=32,
-        batch_augments=batch_augments,
-    ),
-    backbone=dict(
-        type="ResNet",
-        depth=50,
-        num_stages=4,
-        out_indices=(0, 1, 2, 3),
-        frozen_stages=1,
-        norm_cfg=dict(type="BN", requires_grad=True),
-        norm_eval=True,
-        style="pytorch",
-        init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet50"),
-    ),
-    neck=dict(
-        type="FPN",
-        in_channels=[256, 512, 1024, 2048],
-        out_channels=256,
-        start_level=1,
-        add_extra_convs="on_output",
-        num_outs=5,
-    ),
+    data_preprocessor=dict(batch_augments=batch_augments),
     bbox_head=dict(
         type="ATSSHead",
         num_classes=80,
@@ -55,9 +29,6 @@ model = dict(
         loss_centerness=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
     ),
     train_cfg=dict(assigner=dict(type="ATSSAssigner", topk=9), allowed_border=-1, pos_weight=-1, debug=False),
-    test_cfg=dict(
-        nms_pre=1000, min_bbox_size=0, score_thr=0.05, nms=dict(type="nms", iou_threshold=0.6), max_per_img=100
-    ),
 )
 
 train_dataloader = dict(batch_size=8, num_workers=4)

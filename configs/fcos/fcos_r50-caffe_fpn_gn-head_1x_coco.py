@@ -3,6 +3,7 @@
 # COCO val2017: box AP 36.6 (reference implementation). Cost: 12 epochs, 3.6 GB a GPU with 2 images; 44 ms an image on a V100.
 # Command (8 GPUs): tools/dist_train.sh configs/fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py 8
 _base_ = [
+    "../_base_/models/r50-caffe_fpn.py",
     "../_base_/datasets/coco_detection.py",
     "../_base_/schedules/schedule_1x.py",
     "../_base_/default_runtime.py",
@@ -10,33 +11,6 @@ _base_ = [
 
 model = dict(
     type="FCOS",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean=[102.9801, 115.9465, 122.7717],
-        std=[1.0, 1.0, 1.0],
-        bgr_to_rgb=False,
-        pad_size_divisor=32,
-    ),
-    backbone=dict(
-        type="ResNet",
-        depth=50,
-        num_stages=4,
-        out_indices=(0, 1, 2, 3),
-        frozen_stages=1,
-        norm_cfg=dict(type="BN", requires_grad=False),
-        norm_eval=True,
-        style="caffe",
-        init_cfg=dict(type="Pretrained", checkpoint="open-mmlab://detectron/resnet50_caffe"),
-    ),
-    neck=dict(
-        type="FPN",
-        in_channels=[256, 512, 1024, 2048],
-        out_channels=256,
-        start_level=1,
-        add_extra_convs="on_output",  # P6 from P5
-        num_outs=5,
-        relu_before_extra_convs=True,
-    ),
     bbox_head=dict(
         type="FCOSHead",
         num_classes=80,

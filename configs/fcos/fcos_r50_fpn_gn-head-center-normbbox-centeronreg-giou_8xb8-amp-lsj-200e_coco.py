@@ -2,41 +2,15 @@
 # Paper: https://arxiv.org/abs/1904.01355
 # COCO val2017: box AP not published. Cost: 200 epochs with 8 images a GPU.
 # Command (8 GPUs): tools/dist_train.sh configs/fcos/fcos_r50_fpn_gn-head-center-normbbox-centeronreg-giou_8xb8-amp-lsj-200e_coco.py 8
-_base_ = "../common/lsj-200e_coco-detection.py"
+_base_ = ["../_base_/models/r50_fpn.py", "../common/lsj-200e_coco-detection.py"]
 
 image_size = (1024, 1024)
 batch_augments = [dict(type="BatchFixedSizePad", size=image_size)]
 
 model = dict(
     type="FCOS",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=32,
-        batch_augments=batch_augments,
-    ),
-    backbone=dict(
-        type="ResNet",
-        depth=50,
-        num_stages=4,
-        out_indices=(0, 1, 2, 3),
-        frozen_stages=1,
-        norm_cfg=dict(type="BN", requires_grad=True),
-        norm_eval=True,
-        style="pytorch",
-        init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet50"),
-    ),
-    neck=dict(
-        type="FPN",
-        in_channels=[256, 512, 1024, 2048],
-        out_channels=256,
-        start_level=1,
-        add_extra_convs="on_output",  # P6 from P5
-        num_outs=5,
-        relu_before_extra_convs=True,
-    ),
+    data_preprocessor=dict(batch_augments=batch_augments),
+    neck=dict(relu_before_extra_convs=True),
     bbox_head=dict(
         type="FCOSHead",
         num_classes=80,
@@ -52,9 +26,6 @@ model = dict(
         loss_cls=dict(type="FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
         loss_bbox=dict(type="GIoULoss", loss_weight=1.0),
         loss_centerness=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
-    ),
-    test_cfg=dict(
-        nms_pre=1000, min_bbox_size=0, score_thr=0.05, nms=dict(type="nms", iou_threshold=0.6), max_per_img=100
     ),
 )
 
