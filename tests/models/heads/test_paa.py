@@ -231,6 +231,12 @@ class TestSeparationOfASubclass:
         expected = settle(self.make(PAAHead, gmm_scheme=scheme))[1].gt_index
         assert torch.equal(settle(self.make(Same, gmm_scheme=scheme))[1].gt_index, expected)
 
+    @pytest.mark.parametrize(("scheme", "expected"), [("mmdet", [0, 0]), ("paper", [5, 3])])
+    def test_of_one_candidate_the_config_decides(self, scheme, expected):
+        assigner = dict(type="MaxIoUAssigner", pos_iou_thr=2.0, neg_iou_thr=0.1, gt_max_assign_all=False)
+        head = self.make(self.All, gmm_scheme=scheme, train_cfg=dict(assigner=assigner))
+        assert settle(head)[1].num_pos.tolist() == expected
+
     def test_one_that_is_both_is_ignored(self):
         class Both(PAAHead):
             def gmm_separation_scheme(self, gmm_assignment, scores, pos_inds_gmm):
