@@ -16,7 +16,9 @@ from tests.engine.tiny import no_default_scope_left  # noqa: F401
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ALL = sorted(
-    path for path in CONFIGS.rglob("*.py") if path.parent.name not in ("datasets", "schedules", "_base_", "common")
+    path
+    for path in CONFIGS.rglob("*.py")
+    if path.parent.name not in ("datasets", "schedules", "models", "_base_", "common")
 )
 ZOO = [path for path in ALL if path.parent.name in ("fcos", "atss", "gfl", "vfnet", "paa", "autoassign")]
 # What each config of the zoo is known for, taken from mmdetection 3.3.0: backbone, its weights and first mean, which of

@@ -10,6 +10,7 @@
 # Paper: FCOS: Fully Convolutional One-Stage Object Detection, https://arxiv.org/abs/1904.01355
 # Expected: an AP that depends on the data. Cost: 4 GB of GPU memory; the weights (100 MB) are downloaded once.
 _base_ = [
+    "../_base_/models/r50_fpn.py",
     "../_base_/datasets/coco_detection.py",
     "../_base_/schedules/schedule_1x.py",
     "../_base_/default_runtime.py",
@@ -22,33 +23,7 @@ max_epochs = 12
 
 model = dict(
     type="FCOS",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=32,
-    ),
-    backbone=dict(
-        type="ResNet",
-        depth=50,
-        num_stages=4,
-        out_indices=(0, 1, 2, 3),
-        frozen_stages=1,
-        norm_cfg=dict(type="BN", requires_grad=True),
-        norm_eval=True,
-        style="pytorch",
-        init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet50"),
-    ),
-    neck=dict(
-        type="FPN",
-        in_channels=[256, 512, 1024, 2048],
-        out_channels=256,
-        start_level=1,
-        add_extra_convs="on_output",
-        num_outs=5,
-        relu_before_extra_convs=True,
-    ),
+    neck=dict(relu_before_extra_convs=True),
     bbox_head=dict(
         type="FCOSHead",
         num_classes=len(classes),
@@ -63,9 +38,6 @@ model = dict(
         loss_cls=dict(type="FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
         loss_bbox=dict(type="GIoULoss", loss_weight=1.0),
         loss_centerness=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
-    ),
-    test_cfg=dict(
-        nms_pre=1000, min_bbox_size=0, score_thr=0.05, nms=dict(type="nms", iou_threshold=0.6), max_per_img=100
     ),
 )
 
