@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -83,31 +83,26 @@ def detect(
     cfg: Mapping | None,
     rescale: bool = False,
     with_nms: bool = True,
-    *,
-    find: Callable[[DenseHead, Predictions, Mapping], Candidates] = find_classes,
-    refine: Callable[[InstanceData, InstanceData], InstanceData] | None = None,
 ) -> list[InstanceData]:
     """Return the detections of each image, best first: ``bboxes`` (n, 4) xyxy, ``scores`` (n,), ``labels`` (n,).
 
     Args:
-        head: reads boxes from the maps and fuses scores.
+        head: reads boxes from the maps, finds the candidates and refines what suppression leaves.
         predictions: maps of the batch.
         priors: where they predict from.
         image_metas: of each image ``img_shape`` (boxes are clipped to it) and, to rescale, ``scale_factor`` (w, h).
         cfg: ``score_thr`` and ``nms_pre``, what is a candidate and how many of a level and image go on (all if not
-            positive), see ``find``; ``min_bbox_size``, the side (pixels) that boxes must exceed, no limit if negative;
-            ``nms``, see :func:`densehead.ops.batched_nms`; ``max_per_img``, how many detections stay, all if not
-            positive.
+            positive), see :func:`find_classes` and :func:`find_priors`; ``min_bbox_size``, the side (pixels) that boxes
+            must exceed, no limit if negative; ``nms``, see :func:`densehead.ops.batched_nms`; ``max_per_img``, how many
+            detections stay, all if not positive.
         rescale: whether boxes are in pixels of the original image.
         with_nms: whether detections are suppressed and their number limited.
-        find: finds the candidates: :func:`find_classes`, :func:`find_priors`.
-        refine: takes what suppression left of an image and all its candidates, and returns the detections.
 
     Raises:
         ValueError: no ``cfg``, no metas, or a key missing in one of them.
     """
     _check(cfg, image_metas, predictions["cls_logits"].maps[0].shape[0], rescale, with_nms)
-    found = find(head, predictions, cfg)
+    found = head.find_candidates(predictions, cfg)
     boxes = head.boxes_at(predictions, priors, found.image_index, found.prior_index)
     if getattr(head.bbox_coder, "clip_border", True):
         boxes = clip_boxes(boxes[:, None], _per_box(image_metas, "img_shape", found, boxes))[:, 0]
@@ -119,8 +114,7 @@ def detect(
     results = []
     for image in range(len(image_metas)):
         mine = every[is_kept & (found.image_index == image)]
-        result = _suppress(mine, cfg) if with_nms else mine
-        results.append(refine(result, mine) if with_nms and refine else result)
+        results.append(head.refine_detections(_suppress(mine, cfg), mine) if with_nms else mine)
     return results
 
 

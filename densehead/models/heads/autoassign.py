@@ -169,7 +169,6 @@ class AutoAssignHead(FCOSHead):
                 f"train_cfg.assigner must be absent for AutoAssignHead, but got {self.train_cfg['assigner']}: its "
                 "assignment is weights inside the loss, learned with it, which no rule can take the place of"
             )
-        super()._build_assigner()  # for what it says to a sampler; the rule of FCOS that it builds is not kept
 
 
 def _likelihood(log_confidence: Tensor, log_prior: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:

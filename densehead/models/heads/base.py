@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.model import BaseModule
@@ -12,7 +12,7 @@ from torch import Tensor
 from densehead.models.assigners import BaseAssigner
 from densehead.models.heads.finite import LossReport, check_losses
 from densehead.models.losses import check_kind, classification_loss, takes_quality
-from densehead.models.postprocess import detect
+from densehead.models.postprocess import Candidates, detect, find_classes
 from densehead.models.priors import GridPriorGenerator
 from densehead.ops import aligned_iou, reduce_mean
 from densehead.registry import MODELS, TASK_UTILS
@@ -79,6 +79,7 @@ class DenseHead(BaseModule):
         check_kind(self.loss_bbox, "loss_bbox", is_of_classes=False)
         self.train_cfg = train_cfg or {}
         self.test_cfg = test_cfg
+        self._check_sampler()
         self.assigner = self._build_assigner()
         # what the last loss was computed on, for hooks and pictures
         self.last_priors: Priors | None = None
@@ -109,6 +110,14 @@ class DenseHead(BaseModule):
     def fuse_scores(self, scores: Tensor, quality_logits: Tensor) -> Tensor:
         """Return (N,) the scores that detections are ranked by, of class scores and quality logits (N,)."""
         return scores * quality_logits.sigmoid()
+
+    def find_candidates(self, predictions: Predictions, cfg: Mapping) -> Candidates:
+        """Return what suppression gets to see, by ``test_cfg``'s ``score_thr`` and ``nms_pre``."""
+        return find_classes(self, predictions, cfg)
+
+    def refine_detections(self, detections: InstanceData, candidates: InstanceData) -> InstanceData:
+        """Return the detections of an image, made of what suppression left and of all its candidates."""
+        return detections
 
     # ---- from features, as detectors call it -------------------------------------------------------------------
 
@@ -279,13 +288,15 @@ class DenseHead(BaseModule):
     # ---- construction ------------------------------------------------------------------------------------------
 
     def _build_assigner(self) -> BaseAssigner:
+        return TASK_UTILS.build(self.train_cfg.get("assigner") or self.default_assigner())
+
+    def _check_sampler(self) -> None:
         sampler = self.train_cfg.get("sampler")
         if sampler is not None and sampler["type"].rpartition(".")[2] != "PseudoSampler":
             raise ValueError(
                 f"train_cfg.sampler must be absent or PseudoSampler, but got {sampler['type']}: dense heads train on "
                 "all priors that their assigner does not ignore"
             )
-        return TASK_UTILS.build(self.train_cfg.get("assigner") or self.default_assigner())
 
     def _count_base_priors(self) -> int:
         counts = set(self.prior_generator.num_base_priors)

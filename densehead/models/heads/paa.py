@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -13,11 +14,11 @@ from densehead.models.heads.paa_candidates import CandidateTable, part_as_the_pa
 from densehead.models.heads.paa_mixture import COVARIANCE_TYPES, fit_by_sklearn, fit_mixtures
 from densehead.models.losses import flat_target
 from densehead.models.losses.dense import CHUNK
-from densehead.models.postprocess import detect, find_priors, vote_boxes
+from densehead.models.postprocess import Candidates, find_priors, vote_boxes
 from densehead.ops import aligned_iou
 from densehead.registry import MODELS
 from densehead.structures import IGNORED, NEGATIVE, Assignment, Positives, Predictions, Priors, Targets
-from densehead.typing import ConfigDict, LevelMaps, OptConfig
+from densehead.typing import ConfigDict, LevelMaps
 
 FITS = {"torch": fit_mixtures, "sklearn": fit_by_sklearn}
 SCHEMES = {"mmdet": part_at_peak, "paper": part_as_the_paper}
@@ -210,34 +211,13 @@ class PAAHead(ATSSHead):
         """Return the geometric mean of class score and predicted IoU."""
         return (scores * quality_logits.sigmoid()).sqrt()
 
-    @torch.no_grad()
-    def predict_by_feat(
-        self,
-        cls_scores: LevelMaps,
-        bbox_preds: LevelMaps,
-        score_factors: LevelMaps | None = None,
-        batch_img_metas: list[dict] | None = None,
-        cfg: OptConfig = None,
-        rescale: bool = False,
-        with_nms: bool = True,
-    ) -> list[InstanceData]:
-        """Return the detections of each image, class by class where boxes vote; see the base class.
+    def find_candidates(self, predictions: Predictions, cfg: Mapping) -> Candidates:
+        """Return those of the best priors: ``nms_pre`` counts priors, ``score_thr`` holds for the fused score."""
+        return find_priors(self, predictions, cfg)
 
-        ``nms_pre`` counts priors, and ``score_thr`` holds for the mean of class score and IoU.
-        """
-        maps = [cls_scores, bbox_preds] + ([score_factors] if score_factors is not None else [])
-        priors = self._priors(bbox_preds)
-        return detect(
-            self,
-            self._read(maps, priors),
-            priors,
-            batch_img_metas,
-            self.test_cfg if cfg is None else cfg,
-            rescale,
-            with_nms,
-            find=find_priors,
-            refine=vote_boxes if self.with_score_voting else None,
-        )
+    def refine_detections(self, detections: InstanceData, candidates: InstanceData) -> InstanceData:
+        """Let boxes vote; the detections then come class by class."""
+        return vote_boxes(detections, candidates) if self.with_score_voting else detections
 
 
 def _per_row(loss: Tensor) -> Tensor:
