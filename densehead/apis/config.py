@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict
 
+from densehead.apis.upgrade import check_spelling
 from densehead.engine.files import ATOMIC, find_last_checkpoint
 
 # Hooks that mmengine adds by itself, which None switches off
@@ -47,8 +48,9 @@ def prepare_training(
 
     Raises:
         FileNotFoundError: ``resume`` or ``load_from`` is no file.
-        ValueError: ``auto_scale_lr`` without a ``base_batch_size`` in the config.
+        ValueError: ``auto_scale_lr`` without a ``base_batch_size`` in the config, or one written for mmdetection 2.x.
     """
+    check_spelling(cfg, cfg.filename)
     _set_work_dir(cfg, work_dir)
     if amp and cfg.get("optim_wrapper") is not None:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
@@ -82,7 +84,9 @@ def prepare_test(cfg: Config, checkpoint: str, *, work_dir: str | None = None, t
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
+        ValueError: the config is written for mmdetection 2.x.
     """
+    check_spelling(cfg, cfg.filename)
     _set_work_dir(cfg, work_dir)
     require_checkpoint(checkpoint, "the checkpoint")
     cfg.load_from = checkpoint

@@ -13,6 +13,7 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
+from densehead.apis.upgrade import OldSpellingError, check_spelling
 from densehead.arguments import near
 
 # Top-level keys that a config need not have for an option to set them
@@ -103,7 +104,8 @@ def load_config(file: str | os.PathLike, options: Mapping[str, Any] | None = Non
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, or an option names a top-level key that neither the file nor the runner has.
+        ValueError: it cannot be read, is written for mmdetection 2.x (the message says what to write in its place), or
+            an option names a top-level key that neither the file nor the runner has.
     """
     path = Path(file)
     if not path.is_file():
@@ -112,9 +114,10 @@ def load_config(file: str | os.PathLike, options: Mapping[str, Any] | None = Non
     options = dict(options or {})
     try:
         cfg = _read(path, options)
+        check_spelling(cfg, path)
         _check_options(cfg, options, path)
         cfg.merge_from_dict(options)
-    except FileNotFoundError:
+    except (FileNotFoundError, OldSpellingError):
         raise
     except Exception as error:
         raise ValueError(f"{path} cannot be read as a config: {type(error).__name__}: {error}") from error

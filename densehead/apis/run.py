@@ -12,6 +12,7 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from densehead.apis.upgrade import check_spelling
 from densehead.engine.checks import TEST_SECTIONS, TRAIN_SECTIONS, check_sections
 from densehead.engine.hooks.summary import format_metrics
 from densehead.engine.runner import QuietRunner
@@ -35,6 +36,7 @@ def train(cfg: Config) -> Runner:
         ValueError, TypeError, KeyError, FileNotFoundError: the config, the data or the checkpoint does not do; the
             message says which key or file, and what was expected.
     """
+    check_spelling(cfg, cfg.filename)
     check_sections(cfg, TRAIN_SECTIONS, cfg.filename)
     if cfg.optim_wrapper.get("type") == "AmpOptimWrapper" and get_device() == "cpu":
         raise ValueError(
@@ -58,6 +60,7 @@ def evaluate(cfg: Config, out: str | os.PathLike | None = None) -> dict[str, flo
     """
     if out is not None and Path(out).suffix not in (".pkl", ".pickle"):
         raise ValueError(f"--out must end with .pkl or .pickle, but got {out}")
+    check_spelling(cfg, cfg.filename)
     check_sections(cfg, TEST_SECTIONS, cfg.filename)
     runner = build_runner(cfg)
     if out is not None:
