@@ -35,5 +35,11 @@ model = dict(
         loss_dfl=dict(type="DistributionFocalLoss", loss_weight=0.25),
         loss_bbox=dict(type="GIoULoss", loss_weight=2.0),
     ),
-    aux_head=dict(type="SimpleConvHead", feat_channels=192, stacked_convs=4, act_cfg=act_cfg),
+    aux_head=dict(
+        type="SimpleConvHead",
+        feat_channels=96,
+        stacked_convs=2,
+        norm_cfg=dict(type="GN", num_groups=16),
+        act_cfg=act_cfg,
+    ),
 )
