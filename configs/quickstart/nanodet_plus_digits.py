@@ -1,6 +1,6 @@
 # NanoDet-Plus on handwritten digits: a detector from scratch in a few minutes on a CPU, nothing to download.
 # Code: NanoDet-Plus, https://github.com/RangiLyu/nanodet; its losses are those of https://arxiv.org/abs/2006.04388
-# ShuffleNet V2 1.0x, ghost PAN of 96 channels; data and schedule of every quick start: 3,000 images, 6 epochs.
+# ShuffleNet V2 1.0x, ghost PAN of 64 channels; data and schedule of every quick start: 3,000 images, 6 epochs.
 # Expected: bbox_mAP_50 about @AP@. Cost: about @MIN@ minutes on 2 cores, 1 GB of memory.
 # Command: python tools/train.py configs/quickstart/nanodet_plus_digits.py
 _base_ = "../_base_/digits.py"
@@ -15,7 +15,7 @@ model = dict(
         _delete_=True,
         type="GhostPAN",
         in_channels=[116, 232, 464],
-        out_channels=96,
+        out_channels=64,
         kernel_size=5,
         num_extra_level=0,
         use_depthwise=True,
@@ -24,8 +24,8 @@ model = dict(
     bbox_head=dict(
         type="NanoDetPlusHead",
         num_classes=10,
-        in_channels=96,
-        feat_channels=96,
+        in_channels=64,
+        feat_channels=64,
         stacked_convs=2,
         kernel_size=5,
         strides=[8, 16, 32],
@@ -37,7 +37,7 @@ model = dict(
     ),
     aux_head=dict(
         type="SimpleConvHead",
-        feat_channels=96,
+        feat_channels=64,
         stacked_convs=2,
         norm_cfg=dict(type="GN", num_groups=16),
         act_cfg=act_cfg,
