@@ -31,6 +31,7 @@ LAYERS = [
     ("structures",),
     ("models.layers",),
     ("models.priors", "models.coders", "models.postprocess", "models.losses", "models.backbones", "models.necks"),
+    ("models.foreign",),
     ("models.assigners",),
     ("models.heads",),
     ("models.data_preprocessor",),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from densehead.ops import bbox2delta, bbox2distance, delta2bbox, distance2bbox
 from densehead.registry import TASK_UTILS
+from densehead.structures import box_tensor, horizontal_boxes
 
 
 @TASK_UTILS.register_module()
@@ -16,13 +17,17 @@ class DistancePointBBoxCoder:
 
     Args:
         clip_border: whether decoded boxes are clipped to the image.
-        use_box_type: accepted for mmdetection's sake; boxes are tensors here.
+        use_box_type: whether decoded boxes are mmdetection's ``HorizontalBoxes``; plain tensors where it is not
+            installed.
+
+    All methods take boxes of that class too.
     """
 
     encode_size = 4
 
     def __init__(self, clip_border: bool = True, use_box_type: bool = False) -> None:
         self.clip_border = clip_border
+        self.use_box_type = use_box_type
 
     def encode(self, points: Tensor, gt_bboxes: Tensor, max_dis: float | None = None, eps: float = 0.1) -> Tensor:
         """Return the distances (..., 4) left, top, right, bottom from points (..., 2) to the sides of boxes (..., 4).
@@ -33,7 +38,7 @@ class DistancePointBBoxCoder:
             max_dis: upper bound of a distance, below which it stays by ``eps``; none if None.
             eps: see ``max_dis``.
         """
-        return bbox2distance(points, gt_bboxes, max_dis, eps)
+        return bbox2distance(points, box_tensor(gt_bboxes), max_dis, eps)
 
     def decode(self, points: Tensor, pred_bboxes: Tensor, max_shape=None) -> Tensor:
         """Return boxes (..., 4) xyxy from distances (..., 4) at points (..., 2).
@@ -43,7 +48,8 @@ class DistancePointBBoxCoder:
             pred_bboxes: left, top, right, bottom in pixels.
             max_shape: height and width of the image (or one a box) to clip to.
         """
-        return distance2bbox(points, pred_bboxes, max_shape if self.clip_border else None)
+        boxes = distance2bbox(points, pred_bboxes, max_shape if self.clip_border else None)
+        return horizontal_boxes(boxes) if self.use_box_type else boxes
 
 
 @TASK_UTILS.register_module()
@@ -55,7 +61,9 @@ class DeltaXYWHBBoxCoder:
         clip_border: whether decoded boxes are clipped to the image.
         add_ctr_clamp: whether the shift of the centre is limited to ``ctr_clamp``.
         ctr_clamp: pixels.
-        use_box_type: accepted for mmdetection's sake; boxes are tensors here.
+        use_box_type: see :class:`DistancePointBBoxCoder`.
+
+    All methods take boxes of that class too.
     """
 
     encode_size = 4
@@ -74,10 +82,11 @@ class DeltaXYWHBBoxCoder:
         self.clip_border = clip_border
         self.add_ctr_clamp = add_ctr_clamp
         self.ctr_clamp = ctr_clamp
+        self.use_box_type = use_box_type
 
     def encode(self, bboxes: Tensor, gt_bboxes: Tensor) -> Tensor:
         """Return the deltas (..., 4) that turn anchors into boxes, both (..., 4) xyxy in pixels."""
-        return bbox2delta(bboxes, gt_bboxes, self.means, self.stds)
+        return bbox2delta(box_tensor(bboxes), box_tensor(gt_bboxes), self.means, self.stds)
 
     def decode(self, bboxes: Tensor, pred_bboxes: Tensor, max_shape=None, wh_ratio_clip: float = 16 / 1000) -> Tensor:
         """Return boxes (..., 4) xyxy from deltas (..., 4) at anchors (..., 4).
@@ -88,8 +97,8 @@ class DeltaXYWHBBoxCoder:
             max_shape: height and width of the image (or one a box) to clip to.
             wh_ratio_clip: a decoded box is at most the inverse of this times its anchor.
         """
-        return delta2bbox(
-            bboxes,
+        boxes = delta2bbox(
+            box_tensor(bboxes),
             pred_bboxes,
             self.means,
             self.stds,
@@ -98,3 +107,4 @@ class DeltaXYWHBBoxCoder:
             add_ctr_clamp=self.add_ctr_clamp,
             ctr_clamp=self.ctr_clamp,
         )
+        return horizontal_boxes(boxes) if self.use_box_type else boxes

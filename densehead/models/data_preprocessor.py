@@ -257,7 +257,10 @@ def _resize_sample(sample: DetDataSample, size: Size, scale_y: float, scale_x: f
     for name in ("gt_instances", "ignored_instances"):
         if name in sample:
             instances = sample.get(name)
-            instances.bboxes = instances.bboxes * instances.bboxes.new_tensor([scale_x, scale_y, scale_x, scale_y])
+            if isinstance(instances.bboxes, Tensor):
+                instances.bboxes = instances.bboxes * instances.bboxes.new_tensor([scale_x, scale_y, scale_x, scale_y])
+            else:  # mmdetection's box class
+                instances.bboxes.rescale_((scale_x, scale_y))
 
 
 def _pad_masks(samples: Samples, size: Size, value: int) -> None:

@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from densehead.ops import batched_nms, clip_boxes, full_precision, pairwise_iou
-from densehead.structures import LevelTensor, Predictions, Priors
+from densehead.structures import LevelTensor, Predictions, Priors, horizontal_boxes
 
 if TYPE_CHECKING:
     from densehead.models.heads.base import DenseHead
@@ -86,6 +86,8 @@ def detect(
 ) -> list[InstanceData]:
     """Return the detections of each image, best first: ``bboxes`` (n, 4) xyxy, ``scores`` (n,), ``labels`` (n,).
 
+    Boxes are of mmdetection's box class where the head's ``bbox_coder`` has ``use_box_type=True``.
+
     Args:
         head: reads boxes from the maps, finds the candidates and refines what suppression leaves.
         predictions: maps of the batch.
@@ -115,6 +117,9 @@ def detect(
     for image in range(len(image_metas)):
         mine = every[is_kept & (found.image_index == image)]
         results.append(head.refine_detections(_suppress(mine, cfg), mine) if with_nms else mine)
+    if getattr(head.bbox_coder, "use_box_type", False):
+        for result in results:
+            result.bboxes = horizontal_boxes(result.bboxes)
     return results
 
 

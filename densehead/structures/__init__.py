@@ -1,6 +1,7 @@
 """The four nouns (priors, targets, predictions, assignment) and the sample that travels at the border."""
 
 from densehead.structures.assignment import IGNORED, NEGATIVE, Assignment, Positives
+from densehead.structures.boxes import box_tensor, horizontal_boxes
 from densehead.structures.det_data_sample import DetDataSample
 from densehead.structures.predictions import LevelTensor, Predictions
 from densehead.structures.priors import Grid, Priors
@@ -17,6 +18,8 @@ __all__ = [
     "Predictions",
     "Priors",
     "Targets",
+    "box_tensor",
     "check_instances",
     "check_labels",
+    "horizontal_boxes",
 ]

@@ -10,6 +10,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from densehead.structures.boxes import box_tensor
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -62,11 +64,11 @@ class Targets:
         Raises:
             ValueError: boxes and labels that do not fit each other, or a label outside ``[0, num_classes)``.
         """
-        boxes = [_box_tensor(one.bboxes) for one in instances]
+        boxes = [box_tensor(one.bboxes) for one in instances]
         labels = [one.labels for one in instances]
         check_instances(boxes, labels, num_classes)
         device = device or (boxes[0].device if boxes else None)
-        ignore = [_box_tensor(one.bboxes) if one is not None and "bboxes" in one else None for one in ignored or ()]
+        ignore = [box_tensor(one.bboxes) if one is not None and "bboxes" in one else None for one in ignored or ()]
         ignore = [boxes[0].new_zeros(0, 4) if one is None else one for one in ignore] or [
             one.new_zeros(0, 4) for one in boxes
         ]
@@ -109,10 +111,6 @@ def check_labels(labels: Tensor, num_classes: int, owner: str) -> None:
             f"{owner} has the label {low if low < 0 else high}, but bbox_head.num_classes={num_classes} allows 0 to "
             f"{num_classes - 1}: set num_classes to the number of classes of the data set, or correct the annotation"
         )
-
-
-def _box_tensor(boxes) -> Tensor:
-    return boxes if isinstance(boxes, Tensor) else boxes.tensor
 
 
 def _pad(boxes: list[Tensor], device: torch.device | None) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from densehead.models.assigners.atss import ATSSAssigner
 from densehead.models.assigners.base import AssignResult, BaseAssigner
 from densehead.models.assigners.dynamic_soft_label import DynamicSoftLabelAssigner
 from densehead.models.assigners.fcos import FCOSAssigner
+from densehead.models.assigners.foreign import ForeignAssigner, build_assigner
 from densehead.models.assigners.iou import BboxOverlaps2D
 from densehead.models.assigners.max_iou import MaxIoUAssigner
 from densehead.models.assigners.sim_ota import SimOTAAssigner
@@ -16,7 +17,9 @@ __all__ = [
     "BboxOverlaps2D",
     "DynamicSoftLabelAssigner",
     "FCOSAssigner",
+    "ForeignAssigner",
     "MaxIoUAssigner",
     "SimOTAAssigner",
     "TaskAlignedAssigner",
+    "build_assigner",
 ]

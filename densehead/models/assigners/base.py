@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from densehead.structures import IGNORED, Assignment, Predictions, Priors, Targets
+from densehead.structures import IGNORED, Assignment, Predictions, Priors, Targets, box_tensor
 
 
 class AssignResult:
@@ -24,11 +26,39 @@ class AssignResult:
         self.gt_inds = gt_inds
         self.max_overlaps = max_overlaps
         self.labels = labels
+        self._extra_properties: dict[str, Any] = {}
 
     @property
     def num_preds(self) -> int:
         """Number of priors."""
         return len(self.gt_inds)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """All that it holds, by name."""
+        names = ("num_gts", "num_preds", "gt_inds", "max_overlaps", "labels")
+        return {name: getattr(self, name) for name in names} | self._extra_properties
+
+    def set_extra_property(self, key: str, value: Any) -> None:
+        """Keep something else under a name that is not taken."""
+        if key in self.info:
+            raise ValueError(f"an AssignResult has a {key!r} already; its names are {sorted(self.info)}")
+        self._extra_properties[key] = value
+
+    def get_extra_property(self, key: str) -> Any:
+        """Return what was set under a name, or None."""
+        return self._extra_properties.get(key)
+
+    def add_gt_(self, gt_labels: Tensor) -> None:
+        """Put the ground truths themselves before the priors, each assigned to itself, as samplers of R-CNN ask for.
+
+        Args:
+            gt_labels: (G,) their classes.
+        """
+        own = torch.arange(1, len(gt_labels) + 1, device=self.gt_inds.device)
+        self.gt_inds = torch.cat([own, self.gt_inds])
+        self.max_overlaps = torch.cat([self.max_overlaps.new_ones(len(gt_labels)), self.max_overlaps])
+        self.labels = torch.cat([gt_labels, self.labels])
 
 
 class BaseAssigner:
@@ -63,13 +93,13 @@ class BaseAssigner:
         """Assign the priors of one image, which may be any subset of a grid's.
 
         Args:
-            pred_instances: ``priors`` (P, 4) xyxy in pixels.
+            pred_instances: ``priors`` (P, 4) xyxy in pixels; these and all boxes may be a box class with ``.tensor``.
             gt_instances: ``bboxes`` (G, 4) xyxy in pixels and ``labels`` (G,).
             gt_instances_ignore: ``bboxes`` of regions to ignore.
             num_level_priors: number of priors of each level; one level if None.
             kwargs: what other assigners take.
         """
-        priors = Priors.from_boxes(pred_instances.priors[:, :4], num_level_priors)
+        priors = Priors.from_boxes(box_tensor(pred_instances.priors)[:, :4], num_level_priors)
         return self._assign_one(priors, gt_instances, gt_instances_ignore)
 
     def _assign_one(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from densehead.ops import aligned_iou, pairwise_iou
 from densehead.registry import TASK_UTILS
-from densehead.structures import Priors, Targets
+from densehead.structures import Priors, Targets, box_tensor
 
 REGIONS_AT_ONCE = 16
 
@@ -27,9 +27,8 @@ class BboxOverlaps2D:
 
     def __call__(self, bboxes1: Tensor, bboxes2: Tensor, mode: str = "iou", is_aligned: bool = False) -> Tensor:
         """Return the IoU of boxes (n, 4) and (m, 4) xyxy: (n, m), or (n,) where aligned."""
-        if is_aligned:
-            return aligned_iou(bboxes1[..., :4], bboxes2[..., :4], mode)
-        return pairwise_iou(bboxes1[..., :4], bboxes2[..., :4], mode)
+        boxes = (box_tensor(one)[..., :4] for one in (bboxes1, bboxes2))
+        return aligned_iou(*boxes, mode) if is_aligned else pairwise_iou(*boxes, mode)
 
 
 def check_calculator(assigner: str, cfg: dict | None) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from densehead.models.assigners.base import BaseAssigner
 from densehead.models.assigners.candidates import chunks
 from densehead.ops import aligned_iou
-from densehead.structures import Assignment, Predictions, Priors, Targets
+from densehead.structures import Assignment, Predictions, Priors, Targets, box_tensor
 
 FARTHEST = 1e8  # pixels; a box that reaches further counts as not finite
 
@@ -120,4 +120,4 @@ def flat_predictions(assigner: BaseAssigner, instances: InstanceData, class_form
             f"{type(assigner).__name__}.assign needs pred_instances with bboxes of shape ({count}, 4) and scores of "
             f"shape ({count}, number of classes), one row a prior, but got the shapes {shapes}"
         )
-    return Predictions.of_flat(instances.bboxes[None], **{class_form: instances.scores[None]})
+    return Predictions.of_flat(box_tensor(instances.bboxes)[None], **{class_form: instances.scores[None]})

@@ -14,7 +14,7 @@ from densehead.models.assigners.iou import check_calculator
 from densehead.models.assigners.pool import Pool, check_predictions, flat_predictions, own_rows
 from densehead.ops import pairwise_iou
 from densehead.registry import TASK_UTILS
-from densehead.structures import Assignment, Predictions, Priors, Targets
+from densehead.structures import Assignment, Predictions, Priors, Targets, box_tensor
 
 SMALLEST_MARGIN = 0.01  # pixels by which a positive's centre lies inside its ground truth
 
@@ -94,7 +94,7 @@ class TaskAlignedAssigner(BaseAssigner):
         rule = copy.copy(self)
         rule.alpha, rule.beta = self.alpha if alpha is None else alpha, self.beta if beta is None else beta
         predictions = flat_predictions(self, pred_instances, "scores")
-        priors = Priors.from_boxes(pred_instances.priors[:, :4])
+        priors = Priors.from_boxes(box_tensor(pred_instances.priors)[:, :4])
         result = rule._assign_one(priors, gt_instances, gt_instances_ignore, predictions)
         own = pred_instances.scores.gather(1, result.labels.clamp(min=0)[:, None])[:, 0]
         metrics = rule._alignment(own, result.max_overlaps)

@@ -9,13 +9,14 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from densehead.models.assigners import BaseAssigner
+from densehead.models.assigners import BaseAssigner, build_assigner
+from densehead.models.foreign import build_coder, build_prior_generator, fit_box_loss
 from densehead.models.heads.finite import LossReport, check_losses
 from densehead.models.losses import check_kind, classification_loss, takes_quality
 from densehead.models.postprocess import Candidates, detect, find_classes
 from densehead.models.priors import GridPriorGenerator
 from densehead.ops import aligned_iou, reduce_mean
-from densehead.registry import MODELS, TASK_UTILS
+from densehead.registry import MODELS
 from densehead.structures import Assignment, DetDataSample, Positives, Predictions, Priors, Targets
 from densehead.typing import ConfigDict, InitConfig, LevelMaps, OptConfig
 
@@ -70,11 +71,11 @@ class DenseHead(BaseModule):
         self.feat_channels = feat_channels
         self.use_sigmoid_cls = loss_cls.get("use_sigmoid", False)
         self.cls_out_channels = num_classes if self.use_sigmoid_cls else num_classes + 1
-        self.prior_generator = TASK_UTILS.build(prior_generator)
+        self.prior_generator = build_prior_generator(prior_generator)
         self.num_base_priors = self._count_base_priors()
-        self.bbox_coder = TASK_UTILS.build(bbox_coder)
+        self.bbox_coder = build_coder(bbox_coder)
         self.loss_cls = MODELS.build(loss_cls)
-        self.loss_bbox = MODELS.build(loss_bbox)
+        self.loss_bbox = fit_box_loss(MODELS.build(loss_bbox))
         check_kind(self.loss_cls, "loss_cls", is_of_classes=True)
         check_kind(self.loss_bbox, "loss_bbox", is_of_classes=False)
         self.train_cfg = train_cfg or {}
@@ -288,13 +289,14 @@ class DenseHead(BaseModule):
     # ---- construction ------------------------------------------------------------------------------------------
 
     def _build_assigner(self) -> BaseAssigner:
-        return TASK_UTILS.build(self.train_cfg.get("assigner") or self.default_assigner())
+        return build_assigner(self.train_cfg.get("assigner") or self.default_assigner())
 
     def _check_sampler(self) -> None:
         sampler = self.train_cfg.get("sampler")
-        if sampler is not None and sampler["type"].rpartition(".")[2] != "PseudoSampler":
+        kind = None if sampler is None else getattr(sampler["type"], "__name__", sampler["type"])
+        if kind is not None and kind.rpartition(".")[2] != "PseudoSampler":
             raise ValueError(
-                f"train_cfg.sampler must be absent or PseudoSampler, but got {sampler['type']}: dense heads train on "
+                f"train_cfg.sampler must be absent or PseudoSampler, but got {kind}: dense heads train on "
                 "all priors that their assigner does not ignore"
             )
 

@@ -13,6 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from densehead.models.assigners import ATSSAssigner, BaseAssigner
+from densehead.models.foreign import build_prior_generator, fit_box_loss
 from densehead.models.heads.anchor_free import AnchorFreeHead
 from densehead.models.heads.defaults import FOCAL_LOSS, GROUP_NORM, normal_init
 from densehead.models.heads.star import StarConv, star_offsets
@@ -114,8 +115,8 @@ class VFNetHead(AnchorFreeHead):
             init_cfg=init_cfg,
             **kwargs,
         )
-        self.loss_bbox_refine = MODELS.build(loss_bbox_refine)
-        self.atss_prior_generator = TASK_UTILS.build(anchor_generator)
+        self.loss_bbox_refine = fit_box_loss(MODELS.build(loss_bbox_refine))
+        self.atss_prior_generator = build_prior_generator(anchor_generator)
         offset = self.atss_prior_generator.center_offset if use_atss else 0.5
         strides = self.atss_prior_generator.strides
         self.prior_generator = TASK_UTILS.build(dict(type="MlvlPointGenerator", strides=strides, offset=offset))

@@ -208,6 +208,9 @@ def flat_loss(loss_cls: nn.Module, logits: Tensor, targets: MapTargets, avg_fact
     rows = logits.permute(0, 3, 1, 2).reshape(-1, channels)
     weight = None if targets.weight is None else targets.weight.flatten()
     target = flat_target(loss_cls, labels.flatten(), qualities, channels)
+    if not isinstance(loss_cls, Loss):  # mmdetection's heads always weigh, and rows of targets by rows of weights
+        weight = torch.ones(len(rows), device=rows.device) if weight is None else weight
+        weight = weight[:, None] if isinstance(target, Tensor) and target.ndim == 2 else weight
     return loss_cls(rows, target, weight, avg_factor=avg_factor)
 
 
