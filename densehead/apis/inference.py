@@ -14,11 +14,13 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DefaultScope, init_default_scope
-from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint_to_model
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
 from densehead.apis.config import require_checkpoint, tested_dataset
 from densehead.apis.options import load_config
+from densehead.apis.upgrade import check_spelling
+from densehead.engine.checkpoints import load_for
 from densehead.engine.checks import compare_states
 from densehead.registry import DATASETS, MODELS, SCOPE
 from densehead.structures import DetDataSample
@@ -47,12 +49,14 @@ def init_detector(
     Raises:
         TypeError: ``config`` is something else.
         FileNotFoundError: there is no such config or checkpoint.
-        ValueError: the checkpoint is one of another architecture.
+        ValueError: the checkpoint cannot be read or is one of another architecture, or the config is written for
+            mmdetection 2.x.
     """
     if isinstance(config, str | os.PathLike):
         config = load_config(config, cfg_options)
     elif isinstance(config, Config):
         config = copy.deepcopy(config)
+        check_spelling(config, config.filename)
         config.merge_from_dict(dict(cfg_options or {}))
     else:
         raise TypeError(f"config must be a file name or an mmengine Config, but got {type(config).__name__}")
@@ -61,7 +65,7 @@ def init_detector(
         init_default_scope(config.get("default_scope") or SCOPE)
     model = revert_sync_batchnorm(MODELS.build(config.model))
     meta = _load(model, checkpoint) if checkpoint is not None else {}
-    model.dataset_meta = {key.lower(): value for key, value in meta.items()} or _metainfo(config)
+    model.dataset_meta = dict(meta) or _metainfo(config)
     if palette != "none":
         model.dataset_meta["palette"] = palette
     model.cfg = config
@@ -98,13 +102,12 @@ def inference_detector(
 
 def _load(model: nn.Module, file: str) -> dict:
     """Load the weights; return the ``dataset_meta`` of the checkpoint."""
-    checkpoint = CheckpointLoader.load_checkpoint(file, map_location="cpu")
+    checkpoint = load_for(model, file, key="checkpoint")
     difference = compare_states(model, checkpoint)
     if difference:
         raise ValueError(f"{file} is a checkpoint of another architecture: it {difference}")
     _load_checkpoint_to_model(model, checkpoint)
-    meta = checkpoint.get("meta") or {}
-    return meta.get("dataset_meta") or ({"classes": meta["CLASSES"]} if "CLASSES" in meta else {})
+    return (checkpoint.get("meta") or {}).get("dataset_meta") or {}
 
 
 def _metainfo(config: Config) -> dict:

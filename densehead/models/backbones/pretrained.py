@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import pickle
 import sys
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
@@ -19,7 +17,7 @@ from mmengine.runner.checkpoint import get_deprecated_model_names, get_external_
 from torch import Tensor, nn
 
 from densehead.arguments import near
-from densehead.safe_load import safe_globals
+from densehead.safe_load import read_checkpoint
 from densehead.typing import ConfigDict
 
 __all__ = ["init_weights", "read_weights", "resolve"]
@@ -162,17 +160,7 @@ def read_weights(path: str | Path, *, prefix: str | None = None, key: str = "che
     Raises:
         ValueError: the file is no checkpoint, holds objects that may run code, or has nothing under ``prefix``.
     """
-    try:
-        entries = safe_globals()
-        with torch.serialization.safe_globals(entries) if entries else contextlib.nullcontext():
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"{key}: {path} cannot be read as weights ({reason}). If it is damaged, fetch it again. If it comes from "
-            f"a source that you trust and holds other objects, convert it once: torch.save(torch.load({str(path)!r}, "
-            "weights_only=False)['state_dict'], 'weights.pth')"
-        ) from None
+    content = read_checkpoint(path, key=key)
     for name in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
