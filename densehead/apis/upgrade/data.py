@@ -51,8 +51,9 @@ class DataUpgrade:
             common["persistent_workers"] = data.pop("persistent_workers")
         for split in SPLITS:
             own = data.pop(f"{split}_dataloader", {})
-            if data.get(split) is not None:
-                self._loader(split, data.pop(split), dict(common), own)
+            dataset = data.pop(split, None)
+            if dataset is not None or (self.cfg.get(f"{split}_dataloader") and (common or own)):
+                self._loader(split, dataset, dict(common), own)
         for key in data:
             self.report.remark(f"data.{key}", "has no counterpart; it is left out")
 
@@ -62,7 +63,7 @@ class DataUpgrade:
         if split != "train":
             loader.pop("batch_size", None)  # the training's
             for one in dataset if isinstance(dataset, list | tuple) else [dataset]:
-                if "samples_per_gpu" in one:
+                if "samples_per_gpu" in (one or {}):
                     loader["batch_size"] = one.pop("samples_per_gpu")
         rename(own, **_LOADER_KEYS)
         for name in ("class_aware_sampler", "shuffle"):
@@ -78,8 +79,9 @@ class DataUpgrade:
         if loader:
             said = {name: loader[name] for name in ("batch_size", "num_workers") if name in loader}
             self.report.change("data.samples_per_gpu, data.workers_per_gpu", f"{key} = {{}}", said)
-        loader["dataset"] = self._dataset(dataset, f"data.{split}", split)
-        self.report.change(f"data.{split}", f"{key}.dataset, with the changes of this list")
+        if dataset is not None:
+            loader["dataset"] = self._dataset(dataset, f"data.{split}", split)
+            self.report.change(f"data.{split}", f"{key}.dataset, with the changes of this list")
         # a config of 2.x upon bases of today has both; it says what differs
         self.cfg[key] = loader if base is None else merge(base, loader)
 

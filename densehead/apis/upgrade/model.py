@@ -28,7 +28,7 @@ def upgrade_model(cfg: dict, moved: dict[str, Moved], report: Report) -> None:
     for name in ("train_cfg", "test_cfg"):
         outside = _outside(cfg, name)
         if outside:
-            model[name] = merge(outside, model.get(name) or {})
+            model[name] = merge(model.get(name) or {}, outside)
             report.change(f"{name} (outside of the model)", f"model.{name} = {{}}", model[name])
     _pretrained(model, "model", report)
     _layers(model, "model", report)

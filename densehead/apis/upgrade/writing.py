@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from keyword import iskeyword
 from typing import Any
 
 WIDTH = 120
@@ -17,7 +18,10 @@ class Code(str):
 
 def in_one_line(value: Any, limit: int = 130) -> str:
     """Return a value as Python text in one line, with dots for what does not fit."""
-    text = _flat(value)
+    try:
+        text = _flat(value)
+    except ValueError:  # a report can name what a config cannot hold
+        text = repr(value)
     return text if len(text) <= limit else text[: limit - 4].rstrip(" ,") + " ..."
 
 
@@ -78,4 +82,4 @@ def _quoted(text: str) -> str:
 
 def _is_call(value: Mapping) -> bool:
     """Tell whether a dict can be written as ``dict(key=...)``."""
-    return all(isinstance(key, str) and key.isidentifier() for key in value) and not {"print", "from"} & set(value)
+    return all(isinstance(key, str) and key.isidentifier() and not iskeyword(key) for key in value)
