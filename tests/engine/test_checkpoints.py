@@ -133,7 +133,7 @@ def test_old_checkpoints_are_tested_started_from_and_not_resumed(tmp_path, data_
     cfg.train_cfg.max_epochs = 1
     path = str(tmp_path / "old.pth")
     state = old_checkpoint(cfg, path)
-    metrics = evaluate(prepare_test(tiny_config(tmp_path, data_root), path))
+    metrics = evaluate(prepare_test(tiny_config(tmp_path / "test", data_root), path))
     assert "coco/bbox_mAP" in metrics
 
     runner = build_runner(prepare_training(tiny_config(tmp_path, data_root, load_from=path)))
