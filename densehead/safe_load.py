@@ -36,7 +36,12 @@ def safe_globals() -> list:
 
 
 def read_checkpoint(
-    file: str | os.PathLike | io.BytesIO, *, map_location: Any = "cpu", key: str = "checkpoint", name: str | None = None
+    file: str | os.PathLike | io.BytesIO,
+    *,
+    map_location: Any = "cpu",
+    key: str = "checkpoint",
+    name: str | None = None,
+    unread: str | None = None,
 ) -> Any:
     """Read a file of ``torch.save``, with the reader that runs no code of the file.
 
@@ -48,6 +53,7 @@ def read_checkpoint(
         map_location: as for :func:`torch.load`.
         key: who asks for it, for error messages.
         name: of the file, for error messages; its path if None.
+        unread: pattern of the names (``module.class``) of further objects to pass over.
 
     Raises:
         ValueError: the file is no checkpoint, or holds objects that may run code; the message names the object.
@@ -62,7 +68,8 @@ def read_checkpoint(
             if refused is None:
                 raise ValueError(_no_checkpoint(error, key, name)) from None
             kind = refused.group(1)
-            if kind in stand_ins or not _PASSED_OVER.match(kind):
+            is_passed_over = _PASSED_OVER.match(kind) or (unread and re.match(unread, kind))
+            if kind in stand_ins or not is_passed_over:
                 raise ValueError(
                     f"{key}: {name} cannot be read as weights: it holds a {kind}, which could run code of the file. "
                     f"If it comes from a source that you trust, convert it once: {_conversion(name)}"

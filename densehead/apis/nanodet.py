@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,12 +12,13 @@ from torch import Tensor, nn
 from densehead.apis.config import require_checkpoint
 from densehead.engine.checks import compare_states
 from densehead.models.backbones.pretrained import read_weights
-from densehead.version import parse_version
 
 __all__ = ["convert_checkpoint", "convert_weights"]
 
 PARTS = {"backbone": "backbone", "fpn": "neck", "head": "bbox_head", "aux_fpn": "aux_neck", "aux_head": "aux_head"}
 AUXILIARY = ("aux_fpn", "aux_head")
+# Packages whose objects PyTorch Lightning keeps beside the weights
+LIGHTNING = r"(pytorch_lightning\w*|lightning\w*|torchmetrics|nanodet|yacs|fsspec|omegaconf|argparse)\."
 AVERAGED, TRAINED = "avg_model.", "model."
 
 
@@ -51,8 +50,7 @@ def convert_checkpoint(
     require_checkpoint(str(source), "the official checkpoint")
     if source.resolve() == target.resolve():
         raise ValueError(f"{source} would be overwritten by what it is turned into: give that another name")
-    with _foreign_objects_unread(source):
-        weights = read_weights(source, key="the official checkpoint")
+    weights = read_weights(source, key="the official checkpoint", unread=LIGHTNING)
     try:
         weights = convert_weights(weights, averaged=averaged, auxiliary=auxiliary)
     except ValueError as error:
@@ -119,24 +117,3 @@ def _check(weights: Mapping[str, Tensor]) -> None:
             "this is a checkpoint of NanoDet 0.x, not of NanoDet-Plus (which has fpn.reduce_layers and no "
             "head.gfl_reg): its neck and head are others, and it cannot be converted"
         )
-
-
-class _Unread:
-    """Stands where a file has an object of a class that is not needed; takes whatever it is made of, keeps nothing."""
-
-    def __init__(self, *args) -> None:
-        pass
-
-    def __setstate__(self, state) -> None:
-        pass
-
-
-def _foreign_objects_unread(path: Path) -> contextlib.AbstractContextManager:
-    """Let the reader that runs no code of a file pass over the objects that Lightning keeps beside the weights."""
-    if parse_version(torch.__version__) < (2, 6):
-        return contextlib.nullcontext()
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError):
-        return contextlib.nullcontext()  # the reader will say what is wrong with it
-    return torch.serialization.safe_globals([(_Unread, name) for name in names])

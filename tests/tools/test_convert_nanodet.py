@@ -179,7 +179,9 @@ def test_files_that_are_none(tmp_path, call, official, write, match):
 
 def test_code_in_a_file_does_not_run(tmp_path, call, official):
     torch.save({"state_dict": official, "callbacks": Malicious(make_folder)}, tmp_path / "official.ckpt")
-    assert call("official.ckpt", "ours.pth")[0] == 0
+    code, _, error = call("official.ckpt", "ours.pth")
+    assert code == 2
+    assert "make_folder, which could run code of the file" in error
     assert not (tmp_path / "attacked").exists()
 
 

@@ -134,10 +134,11 @@ def _download(address: str, checkpoint: str, key: str) -> Path:
             barrier()
             _fetch(address, path)
     except (OSError, HTTPException) as error:
+        option = "model." + key.removeprefix("model.")
         raise ConnectionError(
             f"{key} asks for {checkpoint!r}, but {address} cannot be fetched ({error}). Fetch it elsewhere and put it "
-            f"at {path}, or name a local file with {key}=dict(type='Pretrained', checkpoint='/path/to/file.pth'); "
-            f"{key}=None trains from scratch"
+            f"at {path}; or name a local file in the config or after --cfg-options: "
+            f"{option}.checkpoint=/path/to/file.pth; or train from scratch: {option}=None"
         ) from None
     return path
 
@@ -149,18 +150,21 @@ def _fetch(address: str, path: Path) -> None:
         torch.hub.download_url_to_file(address, str(path), progress=sys.stderr.isatty())
 
 
-def read_weights(path: str | Path, *, prefix: str | None = None, key: str = "checkpoint") -> dict[str, Tensor]:
+def read_weights(
+    path: str | Path, *, prefix: str | None = None, key: str = "checkpoint", unread: str | None = None
+) -> dict[str, Tensor]:
     """Read the state dict of a checkpoint file, on the CPU, with the reader that runs no code of the file.
 
     Args:
         path: a file of ``torch.save``: a state dict, or a dict with one under ``state_dict`` or ``model``.
         prefix: return only names that begin with it, without it.
         key: who asks for it, for error messages.
+        unread: see :func:`densehead.safe_load.read_checkpoint`.
 
     Raises:
         ValueError: the file is no checkpoint, holds objects that may run code, or has nothing under ``prefix``.
     """
-    content = read_checkpoint(path, key=key)
+    content = read_checkpoint(path, key=key, unread=unread)
     for name in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
