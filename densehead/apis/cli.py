@@ -22,6 +22,8 @@ from densehead.engine.interrupt import TrainingStopped
 PACKAGE = str(Path(__file__).resolve().parents[1])
 # The exit code of a run that its input makes impossible; Python's own for a bug is 1
 BAD_INPUT = 2
+# Errors that the package raises on purpose
+EXPECTED = (ValueError, TypeError, KeyError, FileNotFoundError, ImportError, ConnectionError)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +80,7 @@ def explain(error: Exception, config: object = None) -> str | None:
     if text is not None:
         return text
     for one in error_chain(error):
-        if isinstance(one, ValueError | TypeError | KeyError | FileNotFoundError | ImportError):
+        if isinstance(one, EXPECTED):
             from_worker = _raised_in_worker(str(one))
             if from_worker is not None:
                 return from_worker

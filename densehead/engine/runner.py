@@ -14,8 +14,8 @@ from mmengine.visualization import Visualizer
 from densehead.engine.checkpoints import load_for
 from densehead.registry import RUNNERS
 
-# First words of what goes to the log file only: hundreds of lines about machine, config and hooks, and what mmengine
-# says about its own inside
+# First and last words of what goes to the log file only: hundreds of lines about machine, config, hooks and each single
+# parameter, and what mmengine says about its own inside
 LENGTHY = (
     "\n------------------------------------------------------------\nSystem environment",
     "Config:\n",
@@ -24,7 +24,9 @@ LENGTHY = (
     "Distributed training",
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
+    "paramwise_options -- ",
 )
+LENGTHY_ENDS = (" is skipped since its requires_grad=False",)
 
 
 @RUNNERS.register_module()
@@ -78,4 +80,5 @@ class QuietRunner(Runner):
 
 def is_brief(record: logging.LogRecord) -> bool:
     """Tell whether a record is for the console too."""
-    return not record.getMessage().startswith(LENGTHY)
+    message = record.getMessage()
+    return not (message.startswith(LENGTHY) or message.endswith(LENGTHY_ENDS))

@@ -1,3 +1,5 @@
+from urllib.error import URLError
+
 import pytest
 import torch
 from mmengine.logging import MMLogger
@@ -36,6 +38,20 @@ def test_error_of_the_package_is_a_line(capsys):
     captured = capsys.readouterr()
     assert captured.err.startswith("error: mine.py has no model, which this run needs.")
     assert len(captured.err.splitlines()) == 1
+
+
+def test_weights_that_cannot_be_fetched(monkeypatch, capsys, tmp_path):
+    """A config of the zoo on a machine without a network: its backbone asks for weights of torchvision."""
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *args, **kwargs: fail(URLError("no route to host")))
+    backbone = MODELS.build(
+        {"type": "ResNet", "depth": 18, "init_cfg": {"type": "Pretrained", "checkpoint": "torchvision://resnet18"}}
+    )
+    assert cli.run(backbone.init_weights) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: backbone.init_cfg asks for 'torchvision://resnet18', but https://")
+    assert f"put it at {tmp_path}/checkpoints/resnet18-" in line
+    assert "--cfg-options: model.backbone.init_cfg.checkpoint=/path/to/file.pth" in line
 
 
 def test_traceback_on_demand(monkeypatch):

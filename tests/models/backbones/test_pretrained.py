@@ -121,8 +121,8 @@ def test_an_address_out_of_reach_is_one_clear_error(cache, monkeypatch, checkpoi
     assert message.startswith(f"backbone.init_cfg asks for {checkpoint!r}, but ")
     assert f"{address} cannot be fetched (<urlopen error Name or service not known>)" in message
     assert str(cache / address.rpartition("/")[2]) in message
-    assert "backbone.init_cfg=dict(type='Pretrained', checkpoint='/path/to/file.pth')" in message
-    assert "backbone.init_cfg=None trains from scratch" in message
+    assert "after --cfg-options: model.backbone.init_cfg.checkpoint=/path/to/file.pth;" in message
+    assert message.endswith("or train from scratch: model.backbone.init_cfg=None")
     assert caught.value.__suppress_context__
 
 
