@@ -74,7 +74,8 @@ class GridPriorGenerator:
         sizes = tuple((int(height), int(width)) for height, width in featmap_sizes)
         key = (sizes, str(device))
         if key not in self._cache:
-            self._cache[key] = self._make(sizes, device)
+            with torch.inference_mode(False):  # a training may follow, which saves them for its backward pass
+                self._cache[key] = self._make(sizes, device)
             if len(self._cache) > MAX_CACHED_SIZES:  # multi-scale training meets many sizes
                 self._cache.popitem(last=False)
         self._cache.move_to_end(key)

@@ -130,3 +130,12 @@ def test_sparse_and_single_level_priors():
 def test_bad_input_is_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_priors_made_for_inference_can_be_trained_with():
+    generator = MlvlPointGenerator([8])
+    with torch.inference_mode():
+        generator.priors([(2, 2)])
+    scale = torch.ones(1, requires_grad=True)
+    (generator.priors([(2, 2)]).points * scale).sum().backward()
+    assert scale.grad == generator.priors([(2, 2)]).points.sum()
