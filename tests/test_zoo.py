@@ -25,6 +25,7 @@ from densehead.apis import run as apis_run
 from densehead.datasets.coco import COCO_CLASSES
 from densehead.models.backbones import pretrained
 from densehead.registry import MODELS
+from densehead.structures import DetDataSample
 from tests.engine.tiny import no_default_scope_left, one_thread  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -177,7 +178,7 @@ def check_batch(batch, cfg, *, train):
     assert images.dtype == torch.float32
     assert height % 32 == width % 32 == 0
     if train and "batch_augments" in cfg.model.data_preprocessor:
-        assert (width, height) == tuple(cfg.model.data_preprocessor.batch_augments[0]["size"])
+        assert (height, width) == (1024, 1024)
     else:
         assert max(height, width) <= 1344
         assert min(height, width) >= 480
@@ -241,6 +242,12 @@ class TestOfTheWheel:
         assert len(runner.build_param_scheduler(runner.param_schedulers)) == len(cfg.param_scheduler)
         train_loop = runner.build_train_loop(runner._train_loop)
         assert train_loop.max_epochs == cfg.train_cfg.max_epochs
+        if cfg.model.data_preprocessor.get("batch_augments"):
+            tiny = {
+                "inputs": [torch.zeros(3, 48, 64)],
+                "data_samples": [DetDataSample(metainfo={"img_shape": (48, 64)})],
+            }
+            assert model.data_preprocessor(tiny, True)["inputs"].shape == (1, 3, 1024, 1024)
         val_loop, test_loop = runner.build_val_loop(runner._val_loop), runner.build_test_loop(runner._test_loop)
         assert [type(one).__name__ for one in val_loop.evaluator.metrics] == ["CocoMetric"]
         check_batch(model.data_preprocessor(next(iter(train_loop.dataloader)), True), cfg, train=True)
