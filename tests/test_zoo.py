@@ -10,6 +10,7 @@ import lzma
 import os
 import uuid
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -214,6 +215,7 @@ def shrunk(size):
 
 @pytest.mark.slow
 @pytest.mark.network
+@pytest.mark.skipif(find_spec("mmdet") is not None, reason="mmdetection keeps its own scope")
 class TestOfTheWheel:
     """The files of the wheel, as they are."""
 
