@@ -102,6 +102,7 @@ class BaseAssigner:
         priors = Priors.from_boxes(box_tensor(pred_instances.priors)[:, :4], num_level_priors)
         return self._assign_one(priors, gt_instances, gt_instances_ignore)
 
+    @torch.no_grad()
     def _assign_one(
         self,
         priors: Priors,

@@ -70,6 +70,7 @@ class TaskAlignedAssigner(BaseAssigner):
             contest.bid(place, iou.gather(2, place), is_match, part.start)
         return pool.assignment(contest.result()[0], targets)
 
+    @torch.no_grad()  # mmdetection's TOOD hands over predictions that require gradients
     def assign(
         self,
         pred_instances: InstanceData,

@@ -431,3 +431,15 @@ def test_task_aligned_exponents_of_a_call():
 def test_bad_keys_are_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("rule", [SimOTAAssigner(), TaskAlignedAssigner(topk=13), DynamicSoftLabelAssigner()])
+def test_nothing_of_a_result_requires_gradients(rule):
+    """mmdetection's heads call for each image outside of no_grad, some with predictions of their graph."""
+    priors = torch.tensor([[16.0, 16.0, 48.0, 48.0], [8.0, 8.0, 8.0, 8.0]])
+    boxes = torch.tensor([[10.0, 12.0, 44.0, 50.0], [0.0, 0.0, 20.0, 20.0]], requires_grad=True)
+    scores = torch.tensor([[0.2, 0.7], [0.4, 0.1]], requires_grad=True)
+    truth = InstanceData(bboxes=torch.tensor([[12.0, 12.0, 50.0, 50.0]]), labels=torch.tensor([1]))
+    result = rule.assign(InstanceData(priors=priors, bboxes=boxes * 1.0, scores=scores * 1.0), truth)
+    values = [result.gt_inds, result.max_overlaps, getattr(result, "assign_metrics", boxes.detach())]
+    assert not any(value.requires_grad for value in values)

@@ -250,3 +250,18 @@ def test_predictions_are_needed():
 
 def test_own_rules_stay_what_they_are():
     assert type(build_assigner(dict(type="ATSSAssigner", topk=3))).__module__ == "densehead.models.assigners.atss"
+
+
+def test_a_result_takes_what_samplers_and_rules_add():
+    result = AssignResult(2, torch.tensor([0, 2, -1]), torch.tensor([0.1, 0.7, 0.3]), torch.tensor([-1, 5, -1]))
+    result.set_extra_property("shadowed", torch.tensor([1]))
+    assert result.get_extra_property("shadowed").tolist() == [1]
+    assert result.get_extra_property("other") is None
+    assert result.info.keys() == {"num_gts", "num_preds", "gt_inds", "max_overlaps", "labels", "shadowed"}
+    with pytest.raises(ValueError, match="an AssignResult has a 'labels' already"):
+        result.set_extra_property("labels", None)
+    result.add_gt_(torch.tensor([4, 5]))
+    assert result.gt_inds.tolist() == [1, 2, 0, 2, -1]
+    torch.testing.assert_close(result.max_overlaps, torch.tensor([1.0, 1.0, 0.1, 0.7, 0.3]))
+    assert result.labels.tolist() == [4, 5, -1, 5, -1]
+    assert result.num_preds == 5
