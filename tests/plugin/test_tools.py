@@ -186,6 +186,16 @@ def test_the_runner_takes_other_parts(parts, tmp_path, data_root):
     runner.train()
 
 
+def test_the_runner_takes_nanodet_plus_with_its_auxiliary_head(tmp_path, data_root):
+    cfg = Config.fromfile(write_config(tmp_path, data_root, "SingleStageDetector"))
+    cfg.model.update(type="densehead.NanoDetPlus", aux_head=dict(type="SimpleConvHead", stacked_convs=1))
+    cfg.model.aux_head.update(feat_channels=16, norm_cfg=dict(type="GN", num_groups=4))
+    cfg.work_dir = str(tmp_path / "work")
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.message_hub.get_scalar("train/aux_loss_cls").current() > 0
+
+
 def test_inference_from_a_config_and_a_checkpoint(tmp_path, data_root):
     from mmdet.apis import inference_detector, init_detector
 
