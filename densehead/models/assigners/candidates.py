@@ -71,9 +71,8 @@ def _grid_tensors(grids: tuple[Grid, ...], device: torch.device) -> GridTensors:
 def nearest(priors: Priors, centres: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Find the ``count`` priors of each level whose centres lie nearest to given points.
 
-    Columns and rows of a grid are ranked apart. A cell of the a-th nearest column and the b-th nearest row has
-    ``a * b - 1`` cells at least as near, so only cells with ``a * b <= count`` can be among the nearest: 23 for the 9
-    that ATSS takes, whatever the grid's size and wherever the point lies. Ties go to the lowest prior index.
+    :func:`lowest_cells` leaves 23 cells of a grid for the 9 that ATSS takes, whatever the grid's size and wherever the
+    point lies. Ties go to the lowest prior index.
 
     Args:
         priors: on grids.
@@ -90,20 +89,37 @@ def nearest(priors: Priors, centres: Tensor, count: int) -> tuple[Tensor, Tensor
     first, stop = grids.first[:, None], grids.stop[:, None]
     begin = begin.clamp(max=stop - len(window)).maximum(first)
     cell = begin[..., None] + window  # (B, G, T, 2, window)
-    distance = (grids.origin[..., None] + cell * grids.stride[..., None] - centres[..., None]).abs()
-    distance = distance.masked_fill(cell >= stop[..., None], torch.inf)
-    distance, order = distance.sort(dim=-1, stable=True)
-    cell = cell.gather(-1, order)
-    ranks = [(a, b) for a in range(count) for b in range(count // (a + 1))]
-    ranks = torch.tensor(ranks, device=centres.device).T  # of row and column
-    square = distance[..., 0, ranks[0]] ** 2 + distance[..., 1, ranks[1]] ** 2  # (B, G, T, pairs)
-    index = grids.prior_index(cell[..., 0, ranks[0]], cell[..., 1, ranks[1]])
+    distance = grids.origin[..., None] + cell * grids.stride[..., None] - centres[..., None]
+    square, index = lowest_cells(grids, cell, distance.square().masked_fill(cell >= stop[..., None], torch.inf), count)
     # the distance in the upper half and the index in the lower: one order that sends ties to the lowest index
     key = torch.where(square.isinf(), torch.iinfo(torch.long).max, pack(square.sqrt(), index))
     key = key.unflatten(2, (priors.num_levels, -1)).flatten(3)  # grids of a level beside each other
     key = key.topk(min(count, key.shape[-1]), dim=-1, largest=False).values
     is_real = key < torch.iinfo(torch.long).max
     return unpack(key)[1].where(is_real, 0), is_real
+
+
+def lowest_cells(grids: GridTensors, cell: Tensor, cost: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Narrow a window of each grid down to cells among which its ``count`` of the lowest cost are.
+
+    A cell costs what its row and its column cost. Rows and columns are ranked apart: a cell of the a-th cheapest row
+    and the b-th cheapest column has ``a * b - 1`` cells at least as cheap, so only those with ``a * b <= count`` stay.
+
+    Args:
+        grids: ``T`` grids.
+        cell: (..., T, 2, W) rows and columns of the windows.
+        cost: (..., T, 2, W) of each, infinite where it does not count.
+        count: see above.
+
+    Returns:
+        (..., T, R) cost and (..., T, R) prior index of the cells.
+    """
+    cost, order = cost.sort(dim=-1, stable=True)
+    cell = cell.gather(-1, order)
+    ranks = [(a, b) for a in range(count) for b in range(count // (a + 1))]
+    row, column = torch.tensor(ranks, device=cost.device).T
+    index = grids.prior_index(cell[..., 0, row], cell[..., 1, column])
+    return cost[..., 0, row] + cost[..., 1, column], index
 
 
 def windows(priors: Priors, lower: Tensor, upper: Tensor, sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmengine.model import BaseModule, Sequential
+from mmengine.model import Sequential
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from densehead.models.backbones.base import Backbone
 from densehead.models.backbones.blocks import BasicBlock, Bottleneck
-from densehead.models.backbones.pretrained import init_weights
 from densehead.models.layers import build_conv, build_norm
 from densehead.registry import MODELS
 from densehead.typing import ConfigDict, InitConfig, OptConfig
@@ -24,7 +23,7 @@ BLOCKS = {
 
 
 @MODELS.register_module()
-class ResNet(BaseModule):
+class ResNet(Backbone):
     """ResNet backbone; keys, parameter names and their order are those of mmdetection (and of torchvision).
 
     Args:
@@ -129,27 +128,8 @@ class ResNet(BaseModule):
         Args:
             x: (B, in_channels, H, W) images.
         """
-        x = self.maxpool(self.stem(x) if self.deep_stem else self.relu(getattr(self, self.norm_name)(self.conv1(x))))
-        maps = []
-        for stage in range(max(self.out_indices) + 1):
-            x = getattr(self, self.stage_names[stage])(x)
-            if stage in self.out_indices:
-                maps.append(x)
-        return tuple(maps)
-
-    def train(self, mode: bool = True) -> ResNet:
-        """Switch the mode of everything but what is frozen."""
-        super().train(mode)
-        self._freeze()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
-
-    def init_weights(self) -> None:
-        """Initialise as ``init_cfg`` says."""
-        init_weights(self, super().init_weights, key="backbone.init_cfg")
+        x = self.stem(x) if self.deep_stem else self.relu(getattr(self, self.norm_name)(self.conv1(x)))
+        return self.run_stages(self.maxpool(x))
 
     def _block_options(self, planes: int, base_channels: int) -> dict[str, int]:
         """Return more arguments of the blocks of a stage."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.shufflenetv2 import InvertedResidual
 
-from densehead.models.backbones.pretrained import init_weights
+from densehead.models.backbones.base import Backbone
 from densehead.models.layers import build_act
 from densehead.registry import MODELS
 from densehead.typing import ConfigDict, InitConfig
@@ -26,7 +24,7 @@ CHANNELS = {  # table 5
 
 
 @MODELS.register_module()
-class ShuffleNetV2(BaseModule):
+class ShuffleNetV2(Backbone):
     """ShuffleNet V2 up to its last stage; blocks, parameter names and their order are torchvision's.
 
     Args:
@@ -42,6 +40,8 @@ class ShuffleNetV2(BaseModule):
     Raises:
         ValueError: another width, or stages that there are not.
     """
+
+    stage_names = STAGES
 
     def __init__(
         self,
@@ -78,27 +78,7 @@ class ShuffleNetV2(BaseModule):
         Args:
             x: (B, 3, H, W) images.
         """
-        x = self.maxpool(self.conv1(x))
-        maps = []
-        for index in range(max(self.out_indices) + 1):
-            x = getattr(self, STAGES[index])(x)
-            if index in self.out_indices:
-                maps.append(x)
-        return tuple(maps)
-
-    def train(self, mode: bool = True) -> ShuffleNetV2:
-        """Switch the mode of everything but what is frozen."""
-        super().train(mode)
-        self._freeze()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
-
-    def init_weights(self) -> None:
-        """Initialise as ``init_cfg`` says."""
-        init_weights(self, super().init_weights, key="backbone.init_cfg")
+        return self.run_stages(self.maxpool(self.conv1(x)))
 
     def _freeze(self) -> None:
         if self.frozen_stages < 0:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from densehead.models.assigners.candidates import GridTensors, pack, unpack
+from densehead.models.assigners.candidates import GridTensors, lowest_cells, pack, unpack
 from densehead.models.heads.inside_pairs import Pairs, inside_pairs
 from densehead.structures import Priors, Targets
 
@@ -74,9 +74,8 @@ class CenterPrior(nn.Module):
     def _best(self, priors: Priors, targets: Targets, image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         """(M, K) the priors of the highest weight for ``M`` truths, and (M, K) bool: False where there are too few.
 
-        The exponent is a sum over the axes, so columns and rows are ranked apart. A cell of the a-th best column and
-        the b-th best row has ``a * b - 1`` cells at least as good: only those with ``a * b <= topk`` can be among the
-        best of their grid. Ties go to the lowest prior.
+        The exponent is a sum over the axes, so the best cells of a grid come in closed form. Ties go to the lowest
+        prior.
         """
         grids = GridTensors.of(priors)
         _, centre, mean, precision = self._by_axis(priors, targets)
@@ -92,12 +91,7 @@ class CenterPrior(nn.Module):
         points = grids.origin[..., None] + cell * grids.stride[..., None]
         distance = (points - centre[..., None]) / unit[..., None] - mean[..., None]
         exponent = (distance**2 * precision[..., None]).masked_fill(cell >= stop[..., None], torch.inf)
-        exponent, order = exponent.sort(dim=-1, stable=True)
-        cell = cell.gather(-1, order)
-        ranks = [(a, b) for a in range(self.topk) for b in range(self.topk // (a + 1))]
-        row, column = torch.tensor(ranks, device=centre.device).T
-        exponent = exponent[..., 0, row] + exponent[..., 1, column]  # (M, T, ranks)
-        index = grids.prior_index(cell[..., 0, row], cell[..., 1, column])
+        exponent, index = lowest_cells(grids, cell, exponent, self.topk)  # (M, T, ranks)
         key = torch.where(exponent.isinf(), torch.iinfo(torch.long).max, pack(exponent, index)).flatten(1)
         key = key.topk(min(self.topk, key.shape[1]), largest=False).values
         return unpack(key)[1], key < torch.iinfo(torch.long).max

@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densehead.models.layers import scoped
+from densehead.models.necks.levels import check_channels, upsample
 from densehead.registry import MODELS
 from densehead.typing import ConfigDict, InitConfig, LevelMaps, OptConfig
 
@@ -96,12 +97,7 @@ class FPN(BaseModule):
         Raises:
             ValueError: the maps are not what ``in_channels`` says.
         """
-        channels = [level.shape[1] for level in inputs]
-        if channels != self.in_channels:
-            raise ValueError(
-                f"neck.in_channels={self.in_channels}, but the backbone puts out {len(channels)} maps with {channels} "
-                "channels: make neck.in_channels equal to that (or change backbone.out_indices)"
-            )
+        check_channels(inputs, self.in_channels)
         laterals = self._top_down(inputs)
         outs = [conv(lateral) for conv, lateral in zip(self.fpn_convs, laterals, strict=False)]
         sources = {"on_input": inputs[self.used[-1]], "on_lateral": laterals[-1], "on_output": outs[-1]}
@@ -120,8 +116,7 @@ class FPN(BaseModule):
         laterals = [conv(inputs[index]) for conv, index in zip(self.lateral_convs, self.used, strict=True)]
         for level in range(len(laterals) - 1, 0, -1):
             finer = laterals[level - 1]
-            size = {} if "scale_factor" in self.upsample_cfg else {"size": finer.shape[2:]}
-            laterals[level - 1] = finer + F.interpolate(laterals[level], **size, **self.upsample_cfg)
+            laterals[level - 1] = finer + upsample(laterals[level], finer, self.upsample_cfg)
         return laterals
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from densehead.models.layers import DepthwiseConvModule, build_act, build_norm, scoped
+from densehead.models.necks.levels import check_channels, upsample
 from densehead.registry import MODELS
 from densehead.typing import ConfigDict, InitConfig, LevelMaps, OptConfig
 
@@ -95,26 +95,17 @@ class GhostPAN(BaseModule):
         Raises:
             ValueError: the maps are not what ``in_channels`` says.
         """
-        channels = [level.shape[1] for level in inputs]
-        if channels != self.in_channels:
-            raise ValueError(
-                f"neck.in_channels={self.in_channels}, but the backbone puts out {len(channels)} maps with {channels} "
-                "channels: make neck.in_channels equal to that (or change backbone.out_indices)"
-            )
+        check_channels(inputs, self.in_channels)
         reduced = [reduce(level) for reduce, level in zip(self.reduce_layers, inputs, strict=True)]
         coarser = [reduced[-1]]  # from coarse to fine
         for joint, finer in zip(self.top_down_blocks, reduced[-2::-1], strict=True):
-            coarser.append(joint(torch.cat([self._upsample(coarser[-1], finer), finer], 1)))
+            coarser.append(joint(torch.cat([upsample(coarser[-1], finer, self.upsample_cfg), finer], 1)))
         outs = [coarser.pop()]
         for downsample, joint, level in zip(self.downsamples, self.bottom_up_blocks, coarser[::-1], strict=True):
             outs.append(joint(torch.cat([downsample(outs[-1]), level], 1)))
         for of_input, of_output in zip(self.extra_lvl_in_conv, self.extra_lvl_out_conv, strict=True):
             outs.append(of_input(reduced[-1]) + of_output(outs[-1]))
         return tuple(outs)
-
-    def _upsample(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        size = {} if "scale_factor" in self.upsample_cfg else {"size": fine.shape[2:]}
-        return F.interpolate(coarse, **size, **self.upsample_cfg)
 
 
 class GhostBlocks(nn.Module):
