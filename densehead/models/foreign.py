@@ -104,7 +104,8 @@ def build_prior_generator(cfg: ConfigDict) -> GridPriorGenerator:
 
 def fit_box_loss(module: nn.Module) -> nn.Module:
     """Let a loss of another framework that has a value for each side take weights (N,) of whole boxes; return it."""
-    if not isinstance(module, Loss) and type(module).__name__ in SIDE_LOSSES:
+    is_of_sides = any(kind.__name__ in SIDE_LOSSES for kind in type(module).__mro__)
+    if not isinstance(module, Loss) and is_of_sides:
         module.register_forward_pre_hook(_weigh_each_side, with_kwargs=True)
     return module
 

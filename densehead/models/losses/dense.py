@@ -7,7 +7,7 @@ a correction at the positives, which are gathered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -157,8 +157,11 @@ def check_kind(module: nn.Module, key: str, *, is_of_classes: bool) -> None:
 
 
 def takes_quality(loss_cls: nn.Module) -> bool:
-    """Return whether the targets of a classification loss are qualities of boxes; another framework's count by name."""
-    return type(loss_cls).__name__ in _QUALITY_TARGETS
+    """Return whether the targets of a classification loss are qualities of boxes.
+
+    The name of its class or of a parent decides, so that another framework's losses count too.
+    """
+    return _quality_target(loss_cls) is not None
 
 
 def flat_target(loss_cls: nn.Module, labels: Tensor, qualities: Tensor | None, channels: int):
@@ -173,11 +176,12 @@ def flat_target(loss_cls: nn.Module, labels: Tensor, qualities: Tensor | None, c
     Raises:
         ValueError: a loss of qualities without any.
     """
-    if not takes_quality(loss_cls):
+    target_of = _quality_target(loss_cls)
+    if target_of is None:
         return labels
     if qualities is None:
         raise ValueError(f"{type(loss_cls).__name__} learns the quality of boxes, so it needs one for every positive")
-    return _QUALITY_TARGETS[type(loss_cls).__name__](labels, qualities, channels)
+    return target_of(labels, qualities, channels)
 
 
 def quality_matrix(labels: Tensor, qualities: Tensor, channels: int) -> Tensor:
@@ -189,6 +193,11 @@ _QUALITY_TARGETS = {
     "QualityFocalLoss": lambda labels, qualities, channels: (labels, qualities),
     "VarifocalLoss": quality_matrix,
 }
+
+
+def _quality_target(loss_cls: nn.Module) -> Callable | None:
+    names = (kind.__name__ for kind in type(loss_cls).__mro__)
+    return next((_QUALITY_TARGETS[name] for name in names if name in _QUALITY_TARGETS), None)
 
 
 def flat_loss(loss_cls: nn.Module, logits: Tensor, targets: MapTargets, avg_factor: float | Tensor | None) -> Tensor:

@@ -339,3 +339,15 @@ def test_a_loss_of_qualities_wants_them(loss):
         loss.forward_maps(logits, *positives)
     with pytest.raises(ValueError, match="needs one for every positive"):
         flat_target(loss, torch.zeros(3, dtype=torch.long), None, 2)
+
+
+def test_a_subclass_learns_qualities_as_its_parent_does():
+    class Mine(QualityFocalLoss):
+        pass
+
+    logits, *positives, _ = scene()
+    quality = torch.rand(6, dtype=torch.float64)
+    found = classification_loss(Mine(), logits, *positives, pos_quality=quality, avg_factor=2.0)
+    assert found == QualityFocalLoss().forward_maps(logits, *positives, pos_quality=quality, avg_factor=2.0)
+    with pytest.raises(ValueError, match=r"Mine\.forward_maps needs pos_quality"):
+        classification_loss(Mine(), logits, *positives)
