@@ -17,6 +17,7 @@ from densehead.ops.boxes import (
 )
 from densehead.ops.deform_conv import DeformConv2dPack, ModulatedDeformConv2dPack, deform_conv2d
 from densehead.ops.focal import sigmoid_focal_loss
+from densehead.ops.fused import fused_kernels
 from densehead.ops.nms import batched_nms, nms, soft_nms
 from densehead.ops.reduce import reduce_mean
 
@@ -34,6 +35,7 @@ __all__ = [
     "delta2bbox",
     "distance2bbox",
     "full_precision",
+    "fused_kernels",
     "nms",
     "pairwise_iou",
     "reduce_mean",
