@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
 
-import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms import LoadImageFromFile as _LoadImageFromFile
 from mmengine.fileio import get
-from PIL import Image
 
+from densehead.datasets.transforms.decoding import REDUCIBLE, UndecodedImage, decode
 from densehead.datasets.validate import warn
 from densehead.registry import TRANSFORMS
-
-# How a complete file starts and ends. Some decoders fill what is missing with grey and say nothing to the caller.
-_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}
 
 
 @TRANSFORMS.register_module()
@@ -29,24 +24,41 @@ class LoadImageFromFile(_LoadImageFromFile):
     Args:
         *args, **kwargs: ``to_float32``, ``color_type``, ``imdecode_backend``, ``backend_args`` as in mmcv;
             ``ignore_empty=True`` makes the data set take another image instead of an error.
+        decode_reduced: leave the decoding of JPEGs to the transform that resizes, which decodes at 1/2, 1/4 or 1/8 of
+            the size where that is still as large as it wants. Sizes, factors and boxes are as without; pixels differ
+            a little, since the decoder averages where interpolation picks. The first transform after this one that
+            looks at the image must be densehead's ``Resize`` (also as part of ``RandomResize``,
+            ``RandomChoiceResize``, ``TestTimeAug``) or ``RandomWarp``. Files of other formats, and images of another
+            size than annotated, are decoded here.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is empty, truncated, or no image.
+        ValueError: it is empty, truncated, or no image; or ``decode_reduced`` with a backend or a colour type that
+            cannot.
     """
 
     _said_size = False
 
-    def __init__(self, *args, file_client_args: dict | None = None, **kwargs) -> None:
+    def __init__(self, *args, file_client_args: dict | None = None, decode_reduced: bool = False, **kwargs) -> None:
         if file_client_args is not None:
             raise ValueError("LoadImageFromFile: the key 'file_client_args' is no longer read; use backend_args")
         super().__init__(*args, **kwargs)
+        if not isinstance(decode_reduced, bool):
+            raise ValueError(f"LoadImageFromFile: decode_reduced must be True or False, but got {decode_reduced!r}")
+        if decode_reduced and (self.imdecode_backend != "cv2" or self.color_type not in REDUCIBLE):
+            raise ValueError(
+                f"LoadImageFromFile: decode_reduced=True needs imdecode_backend='cv2' and a color_type of {REDUCIBLE}, "
+                f"but got {self.imdecode_backend!r} and {self.color_type!r}"
+            )
+        self.decode_reduced = decode_reduced
 
     def transform(self, results: dict) -> dict | None:
         """Add ``img`` (H, W, 3) BGR, ``img_shape`` and ``ori_shape``."""
         path = results["img_path"]
         try:
             data = self._read(path)
+            if self.decode_reduced and self._leave_undecoded(data, results):
+                return results
             image = self._decode(data, path, self.color_type)
         except (OSError, ValueError):
             if self.ignore_empty:
@@ -70,13 +82,18 @@ class LoadImageFromFile(_LoadImageFromFile):
             ) from None
 
     def _decode(self, data: bytes, path: str, color_type: str) -> np.ndarray:
-        try:
-            image = mmcv.imfrombytes(data, flag=color_type, backend=self.imdecode_backend)
-        except Exception as error:  # each backend raises its own kind
-            raise ValueError(_unreadable(path, data)) from error
-        if image is None or is_truncated(data):
-            raise ValueError(_unreadable(path, data))
-        return image
+        return decode(data, path, color_type, self.imdecode_backend)
+
+    def _leave_undecoded(self, data: bytes, results: dict) -> bool:
+        """Fill the results without decoding, and return whether that was possible."""
+        dtype = np.float32 if self.to_float32 else np.uint8
+        image = UndecodedImage.of(data, results["img_path"], self.color_type, dtype)
+        annotated = (results.get("height"), results.get("width"))
+        if image is None or not (None in annotated or image.size == annotated):
+            return False
+        results["img"] = image
+        results["img_shape"] = results["ori_shape"] = image.size
+        return True
 
     def _fit_annotation(self, image: np.ndarray, data: bytes, results: dict) -> np.ndarray:
         annotated = (results.get("height"), results.get("width"))
@@ -99,7 +116,7 @@ class LoadImageFromFile(_LoadImageFromFile):
 
 
 @TRANSFORMS.register_module()
-class LoadImageFromNDArray(_LoadImageFromFile):
+class LoadImageFromNDArray(LoadImageFromFile):
     """Take an image that is in ``results['img']`` already, (H, W, 3) BGR."""
 
     def transform(self, results: dict) -> dict:
@@ -159,27 +176,3 @@ class LoadAnnotations(BaseTransform):
 
     def __repr__(self) -> str:
         return f"LoadAnnotations(with_bbox={self.with_bbox}, with_label={self.with_label})"
-
-
-def is_truncated(data: bytes) -> bool:
-    """Whether a JPEG or PNG file ends before its picture does."""
-    for start, end in _ENDS.items():
-        if data.startswith(start) and end not in data[-64:]:
-            try:
-                with Image.open(io.BytesIO(data)) as image:
-                    image.load()
-            except (OSError, SyntaxError):
-                return True
-    return False
-
-
-def _unreadable(path: str, data: bytes) -> str:
-    """The message for a file that cannot be decoded."""
-    if is_truncated(data):
-        what = "is truncated: it ends before the picture does"
-    else:
-        what = f"starts with {data[:8]!r}, unlike an image" if data else "is empty"
-    return (
-        f"the image {path!r} cannot be read: the file of {len(data)} bytes {what}. Copy it again, or replace it by an "
-        "image (JPEG, PNG, ...), or remove it from the annotation file"
-    )

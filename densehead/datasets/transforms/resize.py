@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from numbers import Real
 
+import cv2
+import mmcv
 import numpy as np
+from mmcv.image.geometric import cv2_interp_codes
 from mmcv.transforms import Resize as _Resize
 
 from densehead.datasets.transforms import instances
+from densehead.datasets.transforms.decoding import UndecodedImage
 from densehead.registry import TRANSFORMS
 
 
@@ -36,6 +40,32 @@ class Resize(_Resize):
             raise ValueError("Resize: needs scale=(width, height) in pixels, or scale_factor")
         super().__init__(_pair("scale", scale), _pair("scale_factor", scale_factor), **kwargs)
 
+    def transform(self, results: dict) -> dict:
+        """Resize ``img`` and the boxes; an image that was left undecoded is decoded no larger than it takes."""
+        if not isinstance(results.get("img"), UndecodedImage):
+            return super().transform(results)
+        self._decode_resized(results)
+        self._resize_bboxes(results)
+        return results
+
+    def _decode_resized(self, results: dict) -> None:
+        """Fill the results as mmcv's ``Resize`` does with the whole image."""
+        undecoded = results["img"]
+        height, width = undecoded.size
+        results["scale"] = self.scale or tuple(
+            int(side * factor + 0.5) for side, factor in zip((width, height), self.scale_factor, strict=True)
+        )
+        size = mmcv.rescale_size((width, height), results["scale"]) if self.keep_ratio else results["scale"]
+        # Pillow's interpolation looks at all pixels that it makes smaller: it gets all
+        image, part = undecoded.decode(size[1], size[0]) if self.backend == "cv2" else undecoded.decode(height, width)
+        if width % part or height % part:
+            results["img"] = _resize_part(image, (width / part, height / part), size, self.interpolation)
+        else:
+            results["img"] = mmcv.imresize(image, size, interpolation=self.interpolation, backend=self.backend)
+        results["img_shape"] = results["img"].shape[:2]
+        results["scale_factor"] = (size[0] / width, size[1] / height)
+        results["keep_ratio"] = self.keep_ratio
+
     def _resize_bboxes(self, results: dict) -> None:
         if results.get("gt_bboxes") is None:
             return
@@ -43,6 +73,14 @@ class Resize(_Resize):
         if self.clip_object_border:
             boxes = instances.clip(boxes, *results["img_shape"])
         results["gt_bboxes"] = boxes
+
+
+def _resize_part(image: np.ndarray, extent: Sequence[float], size: Sequence[int], interpolation: str) -> np.ndarray:
+    """Resize the first ``extent`` (width, height) pixels of an image, which may end within one, to ``size``."""
+    x, y = (old / new for old, new in zip(extent, size, strict=True))
+    to_old = np.array([[x, 0.0, (x - 1) / 2], [0.0, y, (y - 1) / 2]])  # of indices, pixel i is at i + 0.5
+    flags = cv2_interp_codes[interpolation] | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, to_old, tuple(size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _pair(key: str, value):

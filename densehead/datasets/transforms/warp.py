@@ -12,6 +12,7 @@ from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 
 from densehead.datasets.transforms import instances
+from densehead.datasets.transforms.decoding import UndecodedImage
 from densehead.registry import TRANSFORMS
 
 Range = Sequence[float]
@@ -90,12 +91,16 @@ class RandomWarp(BaseTransform):
         ``warp_matrix`` (3, 3) takes places of the old image to those of the new one. ``scale_factor`` (width, height)
         is what it does without ``keep_ratio`` and where nothing is random.
         """
-        height, width = results["img"].shape[:2]
+        source = results["img"]
+        height, width = source.size if isinstance(source, UndecodedImage) else source.shape[:2]
         matrix, size = self._fit(width, height)
         matrix = matrix @ self._jitter(width, height)
         of_pixels = _shift(-0.5, -0.5) @ matrix @ _shift(0.5, 0.5) if self.pixel_centers else matrix
-        image = cv2.warpPerspective(results["img"], of_pixels, dsize=size, borderValue=self.pad_val)
-        results["img"] = image.reshape(*image.shape[:2], *results["img"].shape[2:])
+        if isinstance(source, UndecodedImage):
+            source, to_whole = _decode(source, matrix)
+            of_pixels = of_pixels @ to_whole
+        image = cv2.warpPerspective(source, of_pixels, dsize=size, borderValue=self.pad_val)
+        results["img"] = image.reshape(*image.shape[:2], *source.shape[2:])
         results["img_shape"] = image.shape[:2]
         results["warp_matrix"] = matrix
         if not self.keep_ratio:
@@ -173,6 +178,18 @@ def _check_ranges(scale, stretch) -> None:
         pair = isinstance(given, Sequence) and len(given) == 2 and all(isinstance(one, Real) for one in given)
         if not pair or not 0 < given[0] <= given[1]:
             raise ValueError(f"RandomWarp: {key} must be (smallest, largest), both positive, but got {given!r}")
+
+
+def _decode(image: UndecodedImage, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Decode an image no larger than a warp takes.
+
+    Returns:
+        The image, and the matrix (3, 3) from indices of its pixels to those of the whole image.
+    """
+    # under a perspective the scale differs from place to place, and may be anything
+    scale = 1.0 if matrix[2, :2].any() else np.linalg.norm(matrix[:2, :2], 2)
+    reduced, part = image.decode(*(side * scale for side in image.size))
+    return reduced, _shift(-0.5, -0.5) @ np.diag((part, part, 1.0)) @ _shift(0.5, 0.5)
 
 
 def _shift(right: float, down: float) -> np.ndarray:

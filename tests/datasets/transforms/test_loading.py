@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from densehead.datasets.transforms import LoadImageFromFile
-from densehead.datasets.transforms.loading import is_truncated
+from densehead.datasets.transforms.decoding import is_truncated
 
 
 @pytest.fixture
