@@ -3,6 +3,7 @@
 
 python tools/benchmark.py heads                                    # every head: assign, losses, gradients, detections
 python tools/benchmark.py heads --heads gfl paa --truths 60 --out results
+python tools/benchmark.py train configs/quickstart/gfl_r18_digits.py --profile
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a fresh clone need not be installed
@@ -26,10 +28,13 @@ try:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from densehead.apis import cli
-    from densehead.apis.benchmark import HeadOptions, heads, plots, report
+    from densehead.apis.benchmark import HeadOptions, TrainOptions, heads, measure_training, plots, report
     from densehead.apis.benchmark.sides import CONFIGS, STAGES
+    from densehead.apis.options import OptionAction
 except ImportError as error:
     sys.exit(f"error: {error}\nAll that is needed: pip install -r requirements.txt")
+
+Options = TypeVar("Options")
 
 
 def size(text: str) -> tuple[int, int]:
@@ -47,10 +52,15 @@ def progress_bar() -> Progress:
     return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
+def fill(options: Options, args: argparse.Namespace) -> Options:
+    """Return the options with what the command line gives in place of theirs."""
+    return replace(
+        options, **{name: value for name in vars(options) if (value := getattr(args, name, None)) is not None}
+    )
+
+
 def run_heads(args: argparse.Namespace) -> None:
-    options = HeadOptions(configs=str(ROOT / "configs"))
-    given = {name: getattr(args, name) for name in vars(options) if getattr(args, name, None) is not None}
-    options = replace(options, **given)
+    options = fill(HeadOptions(configs=str(ROOT / "configs")), args)
     with progress_bar() as bar:
         task = bar.add_task("", total=heads.count_steps(options))
         record = heads.measure_heads(options, lambda what: bar.update(task, advance=1, description=what))
@@ -60,6 +70,22 @@ def run_heads(args: argparse.Namespace) -> None:
         report.write_json(record, args.out / f"{name}.json")
         plots.draw_heads(record, args.out / f"{name}.png")
         print(f"\n{args.out / name}.json, {name}.png")
+
+
+def run_train(args: argparse.Namespace) -> None:
+    given = {
+        name: getattr(args, name) for name in ("iters", "warmup", "parts", "drawn") if getattr(args, name) is not None
+    }
+    options = TrainOptions(args.config, profiled=3 if args.profile else 0, cfg_options=args.cfg_options, **given)
+    with progress_bar() as bar:
+        task = bar.add_task("", total=options.steps)
+        record = measure_training(options, lambda what: bar.update(task, advance=1, description=what))
+    print(f"{report.train_table(record)}\n\n{report.machine_lines(record)}")
+    if args.out is not None:
+        path = report.write_json(
+            record, args.out / f"train_{Path(args.config).stem}_{record['rows'][0]['device']}.json"
+        )
+        print(f"\n{path}")
 
 
 def add_heads(commands: argparse._SubParsersAction) -> None:
@@ -75,14 +101,33 @@ def add_heads(commands: argparse._SubParsersAction) -> None:
     add_common(parser)
 
 
+def add_train(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("train", help="images a second of a whole config, and the parts of a step")
+    parser.set_defaults(work=run_train)
+    parser.add_argument("config", help="config file")
+    parser.add_argument("--iters", type=int, help="iterations of which the speed is taken (20)")
+    parser.add_argument("--warmup", type=int, help="iterations before (5)")
+    parser.add_argument("--parts", type=int, help="iterations afterwards of which the parts are timed (5)")
+    parser.add_argument("--profile", action="store_true", help="tell convolutions from all else, in three more")
+    parser.add_argument("--drawn", type=size, help="noise of HEIGHTxWIDTH out of memory in place of the config's data")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=OptionAction, metavar="KEY=VALUE", help="override keys of the config"
+    )
+    add_output(parser)
+
+
 def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, help="of each measurement (10)")
     parser.add_argument("--seconds", type=float, help="after which a measurement begins no further round (60)")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="where it is measured (cpu)")
-    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU; its own choice if not given")
     parser.add_argument("--seed", type=int, help="of all that is drawn (0)")
     parser.add_argument("--no-mmdet", dest="reference", action="store_false", default=None, help="densehead alone")
     parser.add_argument("--no-memory", dest="memory", action="store_false", default=None, help="time alone")
+    add_output(parser)
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU; its own choice if not given")
     parser.add_argument("--out", type=Path, help="folder for the figures as JSON, and for the picture")
     parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
 
@@ -91,6 +136,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     add_heads(commands)
+    add_train(commands)
     args = parser.parse_args()
     if args.threads is not None and args.threads < 1:
         parser.error(f"--threads must be at least 1, but got {args.threads}")

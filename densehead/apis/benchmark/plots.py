@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from densehead.apis.benchmark.sides import OURS, THEIRS
+from densehead.apis.benchmark.report import number
+from densehead.apis.benchmark.sides import NAMES, OURS, THEIRS
 
 # Okabe and Ito's colours, which the colour-blind tell apart; they differ in lightness too
 COLOURS = {OURS: "#0072b2", THEIRS: "#e69f00"}
@@ -17,7 +18,7 @@ STAGES = ("assign", "loss+backward", "predict")
 
 
 def draw_heads(record: dict, path: Path) -> Path:
-    """Draw the times of each stage and the memory of the losses as bars on logarithmic scales, by ground truths."""
+    """Draw the times of each stage and the memory of the losses as bars, by ground truths."""
     counts = list(dict.fromkeys(row["truths"] for row in record["rows"]))
     columns = [(stage, "median_ms", f"{stage}, ms") for stage in STAGES] + [
         ("loss+backward", "peak_mb", "loss+backward, peak MB")
@@ -49,18 +50,16 @@ def _bars(axis: Axes, rows: list[dict], key: str) -> None:
         places = [index for index, row in enumerate(rows) if row.get(name)]
         values = [rows[index][name][key] for index in places]
         bars = axis.barh([index + shift for index in places], values, 0.4, color=COLOURS[name], label=name)
-        texts = [f"{value:.3g}" for value in values]
+        texts = [number(value) for value in values]
         if side:
             texts = [
                 f"{text} ({rows[index][name][key] / rows[index][OURS][key]:.1f}x)" if rows[index][OURS][key] else text
                 for text, index in zip(texts, places, strict=True)
             ]
         axis.bar_label(bars, texts, padding=2, fontsize=8)
-    axis.set_yticks(range(len(rows)), [row["head"] for row in rows])
+    axis.set_yticks(range(len(rows)), [NAMES.get(row["head"], row["head"]) for row in rows])
     axis.invert_yaxis()
-    axis.set_xscale("log")
-    low, high = axis.get_xlim()
-    axis.set_xlim(low, high * (high / low) ** 0.35)  # room for the values
+    axis.set_xlim(0, axis.get_xlim()[1] * 1.3)  # room for the values
     axis.spines[["top", "right"]].set_visible(False)
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from densehead.apis.benchmark.sides import OURS, THEIRS
+from densehead.apis.benchmark.sides import NAMES, OURS, THEIRS
 
 HEADS_COLUMNS = (
     "head", "ground truths", "stage", "densehead ms (min)", "mmdet ms (min)", "faster", "densehead MB", "mmdet MB",
@@ -27,6 +27,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def heads_table(record: dict) -> str:
     """Return the table of ``heads``; ``faster`` and ``memory`` compare with mmdetection."""
     return table(HEADS_COLUMNS, [_heads_row(row) for row in record["rows"]])
+
+
+def train_table(record: dict) -> str:
+    """Return the table of ``train``: speed, and the parts of a step in milliseconds."""
+    rows = [_train_row(row) for row in record["rows"]]
+    return table([name for name, _ in rows[0]], [[value for _, value in row] for row in rows])
 
 
 def machine_lines(record: dict) -> str:
@@ -83,10 +89,24 @@ def ratio(row: dict, key: str) -> float | None:
 def _heads_row(row: dict) -> list[str]:
     faster, memory = ratio(row, "median_ms"), ratio(row, "peak_mb")
     return [
-        row["head"], str(row["truths"]), row["stage"],
+        NAMES.get(row["head"], row["head"]), str(row["truths"]), row["stage"],
         *(_time(row.get(name)) for name in (OURS, THEIRS)), "-" if faster is None else f"{faster:.1f}x",
         *(number((row.get(name) or {}).get("peak_mb")) for name in (OURS, THEIRS)),
         "-" if not memory else f"{1 / memory:.0%}",
+    ]  # fmt: skip
+
+
+def _train_row(row: dict) -> list[tuple[str, str]]:
+    parts = row["parts_ms"]
+    head = [parts.get(name) for name in ("head loss", "head loss, backward")]
+    rest = row["not_convolutions_share"]
+    return [
+        ("config", row["config"]), ("device", row["device"]), ("batch", f"{row['batch']:g}"),
+        ("images/s", number(row["images_per_s"])), ("step ms", number(row["step_ms"])),
+        ("of it data", number(row["data_ms"])),
+        *((name, number(parts.get(name))) for name in ("preprocess", "forward", "backward", "optimizer")),
+        ("head loss + backward", " + ".join(map(number, head))), ("head loss", f"{row['head_loss_share']:.1%}"),
+        ("not convolutions", "-" if rest is None else f"{rest:.0%}"), ("peak MB", number(row["peak_mb"])),
     ]  # fmt: skip
 
 

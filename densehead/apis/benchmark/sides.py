@@ -28,6 +28,15 @@ CONFIGS = {
     "autoassign": "autoassign/autoassign_r50-caffe_fpn_1x_coco.py",
     "nanodet": "nanodet/nanodet-plus-m_416_coco.py",
 }
+NAMES = {
+    "fcos": "FCOS",
+    "atss": "ATSS",
+    "gfl": "GFL",
+    "vfnet": "VFNet",
+    "paa": "PAA",
+    "autoassign": "AutoAssign",
+    "nanodet": "NanoDet-Plus",
+}
 OURS, THEIRS = "densehead", "mmdet"
 STAGES = ("assign", "loss", "loss+backward", "predict")
 
