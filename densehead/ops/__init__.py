@@ -15,6 +15,7 @@ from densehead.ops.boxes import (
     full_precision,
     pairwise_iou,
 )
+from densehead.ops.constants import constant
 from densehead.ops.deform_conv import DeformConv2dPack, ModulatedDeformConv2dPack, deform_conv2d
 from densehead.ops.focal import sigmoid_focal_loss
 from densehead.ops.fused import fused_kernels
@@ -31,6 +32,7 @@ __all__ = [
     "bbox2distance",
     "box_area",
     "clip_boxes",
+    "constant",
     "deform_conv2d",
     "delta2bbox",
     "distance2bbox",

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from densehead.ops.constants import constant
+
 MaxShape = Sequence[int] | Sequence[Sequence[int]] | Tensor
 MODES = ("iou", "iof", "giou")
 
@@ -80,17 +82,16 @@ def _overlap(boxes1: Tensor, boxes2: Tensor, mode: str, eps: float) -> Tensor:
     height = (torch.minimum(bottom1, bottom2) - torch.maximum(top1, top2)).clamp(min=0)
     intersection = width * height
     area1 = (right1 - left1) * (bottom1 - top1)
-    least = intersection.new_tensor(eps)
     if mode == "iof":
-        return intersection / torch.maximum(area1, least)
+        return intersection / area1.clamp(min=eps)
     area2 = (right2 - left2) * (bottom2 - top2)
-    union = torch.maximum(area1 + area2 - intersection, least)
+    union = (area1 + area2 - intersection).clamp(min=eps)
     iou = intersection / union
     if mode == "iou":
         return iou
     hull_width = (torch.maximum(right1, right2) - torch.minimum(left1, left2)).clamp(min=0)
     hull_height = (torch.maximum(bottom1, bottom2) - torch.minimum(top1, top2)).clamp(min=0)
-    hull = torch.maximum(hull_width * hull_height, least)
+    hull = (hull_width * hull_height).clamp(min=eps)
     return iou - (hull - union) / hull
 
 
@@ -171,7 +172,7 @@ def bbox2delta(
     centre, size = _centre_size(full_precision(proposals))
     gt_centre, gt_size = _centre_size(full_precision(gt))
     deltas = torch.cat(((gt_centre - centre) / size, torch.log(gt_size / size)), -1)
-    return (deltas - deltas.new_tensor(means)) / deltas.new_tensor(stds)
+    return (deltas - _four(means, deltas)) / _four(stds, deltas)
 
 
 def delta2bbox(
@@ -204,7 +205,7 @@ def delta2bbox(
     """
     shape = deltas.shape
     deltas = full_precision(deltas).unflatten(-1, (shape[-1] // 4, 4))
-    deltas = deltas * deltas.new_tensor(stds) + deltas.new_tensor(means)
+    deltas = deltas * _four(stds, deltas) + _four(means, deltas)
     centre, size = _centre_size(full_precision(rois).unsqueeze(-2))
     shift, growth = deltas[..., :2] * size, deltas[..., 2:]
     most = abs(math.log(wh_ratio_clip))
@@ -218,6 +219,10 @@ def delta2bbox(
     if clip_border and max_shape is not None:
         boxes = clip_boxes(boxes.flatten(-3, -2), max_shape)
     return boxes.reshape(shape)
+
+
+def _four(numbers: Sequence[float], like: Tensor) -> Tensor:
+    return constant(tuple(numbers), like.dtype, like.device)
 
 
 def _centre_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
