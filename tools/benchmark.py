@@ -3,7 +3,11 @@
 
 python tools/benchmark.py heads                                    # every head: assign, losses, gradients, detections
 python tools/benchmark.py heads --heads gfl paa --truths 60 --out results
+python tools/benchmark.py scaling --out results                    # against ground truths, images and their size
 python tools/benchmark.py train configs/quickstart/gfl_r18_digits.py --profile
+python tools/benchmark.py report results --into docs/benchmarks.md
+
+docs/benchmarks.md says what is measured and how, and how to install mmdetection for it.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import argparse
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -27,8 +32,9 @@ try:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from densehead.apis import cli
-    from densehead.apis.benchmark import HeadOptions, TrainOptions, heads, measure_training, plots, report
+    from densehead.apis import benchmark, cli
+    from densehead.apis.benchmark import report, tables
+    from densehead.apis.benchmark.scaling import AXES
     from densehead.apis.benchmark.sides import CONFIGS, STAGES
     from densehead.apis.options import OptionAction
 except ImportError as error:
@@ -45,64 +51,91 @@ def size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def progress_bar() -> Progress:
-    """Return a bar that is shown on a terminal only."""
+def with_progress(measure: Callable[[Options, Callable], dict], options: Options, steps: int) -> dict:
+    """Measure under a bar, which is shown on a terminal only."""
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=steps)
+        return measure(options, lambda what: bar.update(task, advance=1, description=what))
 
 
 def fill(options: Options, args: argparse.Namespace) -> Options:
     """Return the options with what the command line gives in place of theirs."""
-    return replace(
-        options, **{name: value for name in vars(options) if (value := getattr(args, name, None)) is not None}
-    )
+    given = {name: getattr(args, name, None) for name in vars(options)}
+    return replace(options, **{name: value for name, value in given.items() if value is not None})
+
+
+def finish(record: dict, name: str, args: argparse.Namespace) -> None:
+    """Print the tables of a record and, with ``--out``, write it and its pictures."""
+    print("\n\n".join([*tables.tables(record).values(), tables.machine_lines(record)]))
+    if args.out is not None:
+        written = [report.write_json(record, args.out / f"{name}.json"), *report.draw(record, args.out)]
+        print("\n" + ", ".join(map(str, written)))
 
 
 def run_heads(args: argparse.Namespace) -> None:
-    options = fill(HeadOptions(configs=str(ROOT / "configs")), args)
-    with progress_bar() as bar:
-        task = bar.add_task("", total=heads.count_steps(options))
-        record = heads.measure_heads(options, lambda what: bar.update(task, advance=1, description=what))
-    print(f"{report.heads_table(record)}\n\n{report.machine_lines(record)}")
-    if args.out is not None:
-        name = f"heads_{options.device}"
-        report.write_json(record, args.out / f"{name}.json")
-        plots.draw_heads(record, args.out / f"{name}.png")
-        print(f"\n{args.out / name}.json, {name}.png")
+    options = fill(benchmark.HeadOptions(configs=str(ROOT / "configs")), args)
+    record = with_progress(benchmark.measure_heads, options, benchmark.count_steps(options))
+    finish(record, f"heads_{options.device}", args)
+
+
+def run_scaling(args: argparse.Namespace) -> None:
+    options = fill(benchmark.ScalingOptions(configs=str(ROOT / "configs")), args)
+    record = with_progress(benchmark.measure_scaling, options, benchmark.count_scaling(options))
+    finish(record, f"scaling_{options.device}", args)
 
 
 def run_train(args: argparse.Namespace) -> None:
-    given = {
-        name: getattr(args, name) for name in ("iters", "warmup", "parts", "drawn") if getattr(args, name) is not None
-    }
-    options = TrainOptions(args.config, profiled=3 if args.profile else 0, cfg_options=args.cfg_options, **given)
-    with progress_bar() as bar:
-        task = bar.add_task("", total=options.steps)
-        record = measure_training(options, lambda what: bar.update(task, advance=1, description=what))
-    print(f"{report.train_table(record)}\n\n{report.machine_lines(record)}")
-    if args.out is not None:
-        path = report.write_json(
-            record, args.out / f"train_{Path(args.config).stem}_{record['rows'][0]['device']}.json"
-        )
-        print(f"\n{path}")
+    options = fill(benchmark.TrainOptions(args.config, profiled=3 if args.profile else 0), args)
+    record = with_progress(benchmark.measure_training, options, options.steps)
+    finish(record, args.name or f"train_{Path(args.config).stem}_{record['rows'][0]['device']}", args)
 
 
-def add_heads(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("heads", help="assignment, losses, gradients and detections of each head")
+def run_report(args: argparse.Namespace) -> None:
+    files = sorted(args.results.glob("*.json"))
+    if not files:
+        raise FileNotFoundError(f"there are no results (*.json) in {args.results}: give the folder of --out")
+    report.write_report([report.read_json(file) for file in files], args.into)
+    print(f"{args.into}, with the figures of {', '.join(file.name for file in files)}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    add_heads(commands.add_parser("heads", help="assignment, losses, gradients and detections of each head"))
+    add_scaling(commands.add_parser("scaling", help="losses and gradients by ground truths, images and their size"))
+    add_train(commands.add_parser("train", help="images a second of a whole config, and the parts of a step"))
+    add_report(commands.add_parser("report", help="put tables and pictures of results into a document"))
+    args = parser.parse_args()
+    if (getattr(args, "threads", None) or 1) < 1:
+        parser.error(f"--threads must be at least 1, but got {args.threads}")
+    return args
+
+
+def add_heads(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(work=run_heads)
-    known = ", ".join(CONFIGS)
-    parser.add_argument("--heads", nargs="+", help=f"some of {known}, or configs of detectors; all if not given")
     parser.add_argument("--truths", nargs="+", type=int, help="ground truths of an image, each measured (7 60)")
     parser.add_argument("--stages", nargs="+", choices=STAGES, help="what is measured; all if not given")
     parser.add_argument("--images", type=int, help="in a batch (4)")
     parser.add_argument("--size", type=size, help="height and width of the images (800x1344)")
-    parser.add_argument("--classes", type=int, help="of the heads (80)")
-    add_common(parser)
+    add_common(parser, rounds=10, seconds=60)
 
 
-def add_train(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("train", help="images a second of a whole config, and the parts of a step")
+def add_scaling(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(work=run_scaling)
+    parser.add_argument("--axes", nargs="+", choices=AXES, help="along which is measured; all if not given")
+    parser.add_argument("--truths", nargs="+", type=int, help="ground truths of an image (1 to 1000)")
+    parser.add_argument("--images", nargs="+", type=int, help="in a batch (1 to 32)")
+    parser.add_argument("--sizes", nargs="+", type=size, help="of the images (320x320 to 1200x2016)")
+    parser.add_argument("--at-truths", type=int, help="along the other axes (7)")
+    parser.add_argument("--at-images", type=int, help="along the other axes (4)")
+    parser.add_argument("--at-size", type=size, help="along the other axes (800x1344)")
+    parser.add_argument("--limit", type=float, help="seconds; mmdetection's head is not measured beyond (3)")
+    add_common(parser, rounds=3, seconds=10)
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(work=run_train)
     parser.add_argument("config", help="config file")
     parser.add_argument("--iters", type=int, help="iterations of which the speed is taken (20)")
@@ -113,12 +146,24 @@ def add_train(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--cfg-options", nargs="+", action=OptionAction, metavar="KEY=VALUE", help="override keys of the config"
     )
+    parser.add_argument("--name", help="of the written file; train_CONFIG_DEVICE if not given")
     add_output(parser)
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, help="of each measurement (10)")
-    parser.add_argument("--seconds", type=float, help="after which a measurement begins no further round (60)")
+def add_report(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(work=run_report)
+    parser.add_argument("results", type=Path, help="folder that --out named")
+    parser.add_argument("--into", type=Path, default=ROOT / "docs" / "benchmarks.md", help="a document with markers")
+    parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
+
+
+def add_common(parser: argparse.ArgumentParser, *, rounds: int, seconds: int) -> None:
+    """Add what ``heads`` and ``scaling`` have in common."""
+    known = ", ".join(CONFIGS)
+    parser.add_argument("--heads", nargs="+", help=f"some of {known}, or configs of detectors; all if not given")
+    parser.add_argument("--classes", type=int, help="of the heads (80)")
+    parser.add_argument("--rounds", type=int, help=f"of each measurement ({rounds})")
+    parser.add_argument("--seconds", type=float, help=f"after which a measurement begins no round ({seconds})")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="where it is measured (cpu)")
     parser.add_argument("--seed", type=int, help="of all that is drawn (0)")
     parser.add_argument("--no-mmdet", dest="reference", action="store_false", default=None, help="densehead alone")
@@ -128,25 +173,14 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="of PyTorch on the CPU; its own choice if not given")
-    parser.add_argument("--out", type=Path, help="folder for the figures as JSON, and for the picture")
+    parser.add_argument("--out", type=Path, help="folder for the figures as JSON, and for the pictures")
     parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    add_heads(commands)
-    add_train(commands)
-    args = parser.parse_args()
-    if args.threads is not None and args.threads < 1:
-        parser.error(f"--threads must be at least 1, but got {args.threads}")
-    return args
 
 
 def main() -> int:
     args = parse_args()
     warnings.filterwarnings("ignore")  # mmdet's, of what is deprecated
-    if args.threads is not None:
+    if getattr(args, "threads", None) is not None:
         torch.set_num_threads(args.threads)
     return cli.run(lambda: args.work(args), show_traceback=args.traceback)
 

@@ -113,7 +113,8 @@ def measure_heads(options: HeadOptions, advance: Advance = lambda what: None) ->
 
 def measure_head(head: str, cfg: ConfigDict, options: HeadOptions, truths: int, advance: Advance) -> list[dict]:
     """Return the rows of one head at one number of ground truths."""
-    sides, facts = prepare(cfg, options, truths)
+    sides = prepare(cfg, options, truths)
+    facts = _facts(sides[OURS]) | {"agreement": _agreement(sides)}
     rows = []
     for stage, calls in _stages(sides, options.stages):
         advance(f"{Path(head).stem}, {truths} ground truths: {stage}")
@@ -122,19 +123,18 @@ def measure_head(head: str, cfg: ConfigDict, options: HeadOptions, truths: int, 
     return rows
 
 
-def prepare(cfg: ConfigDict, options: HeadOptions, truths: int) -> tuple[dict[str, Side], dict]:
-    """Draw a scene and maps, build the heads, and return both with what is to be known about them."""
+def prepare(cfg: ConfigDict, options: HeadOptions, truths: int) -> dict[str, Side]:
+    """Draw a scene and maps, build the heads, and return the sides by name."""
     torch.manual_seed(options.seed)
-    scene = draw_scene(options.images, options.size, truths, options.classes, seed=options.seed, device=options.device)
+    place = {"seed": options.seed, "device": options.device}
+    scene = draw_scene(options.images, options.size, truths, options.classes, **place)
     ours = build_ours(cfg, options.device)
-    maps = draw_maps(ours, scene, seed=options.seed, device=options.device)
+    maps = draw_maps(ours, scene, **place)
     sides: dict[str, Side] = {OURS: OurSide(ours, maps, scene)}
     theirs = build_theirs(cfg, options.device) if options.reference else None
     if theirs is not None:
         sides[THEIRS] = TheirSide(theirs, maps, scene)
-    candidates = count_candidates(maps, (ours.test_cfg or {}).get("score_thr", 0.05))
-    facts = {"candidates": round(candidates), "images": options.images, "size": list(options.size)}
-    return sides, facts | {"agreement": _agreement(sides)}
+    return sides
 
 
 def measure_calls(calls: dict[str, Callable], sides: dict[str, Side], options: HeadOptions) -> dict:
@@ -158,6 +158,12 @@ def _stages(sides: dict[str, Side], wanted: Sequence[str]) -> Iterator[tuple[str
     for stage in wanted:
         if stage in found[OURS]:
             yield stage, {name: calls[stage] for name, calls in found.items() if stage in calls}
+
+
+def _facts(side: Side) -> dict:
+    threshold = (side.head.test_cfg or {}).get("score_thr", 0.05)
+    candidates = round(count_candidates(side.maps, threshold))
+    return {"candidates": candidates, "images": len(side.scene.truths), "size": list(side.scene.size)}
 
 
 def _agreement(sides: dict[str, Side]) -> dict:

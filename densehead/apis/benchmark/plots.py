@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from densehead.apis.benchmark.report import number
 from densehead.apis.benchmark.sides import NAMES, OURS, THEIRS
+from densehead.apis.benchmark.tables import number
 
 # Okabe and Ito's colours, which the colour-blind tell apart; they differ in lightness too
 COLOURS = {OURS: "#0072b2", THEIRS: "#e69f00"}
@@ -36,6 +36,44 @@ def draw_heads(record: dict, path: Path) -> Path:
     return _save(figure, path)
 
 
+AXES = {"truths": "ground truths an image", "images": "images", "size": "pixels an image, million"}
+UNITS = {"truths": 1, "images": 1, "size": 1e6}
+
+
+def draw_scaling(record: dict, axis: str, path: Path) -> Path:
+    """Draw time and memory of losses and gradients along an axis, of each head, on logarithmic scales."""
+    rows = [row for row in record["rows"] if row["axis"] == axis]
+    heads = list(dict.fromkeys(row["head"] for row in rows))
+    figure = Figure(figsize=(max(2.5 * len(heads), 5), 5.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    lines = figure.subplots(2, len(heads), squeeze=False, sharey="row", sharex=True)
+    for column, head in enumerate(heads):
+        mine = [row for row in rows if row["head"] == head]
+        for line, key in zip(lines, ("median_ms", "peak_mb"), strict=True):
+            _curves(line[column], mine, key, UNITS[axis])
+        lines[0][column].set_title(NAMES.get(head, head), fontsize=11)
+        lines[1][column].set_xlabel(AXES[axis], fontsize=9)
+    lines[0][0].set_ylabel("loss + backward, ms")
+    lines[1][0].set_ylabel("loss + backward, peak MB")
+    handles = {text: handle for one in lines[0] for handle, text in zip(*one.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2, frameon=False)
+    return _save(figure, path)
+
+
+def _curves(axis: Axes, rows: list[dict], key: str, unit: float) -> None:
+    for name, marker in ((OURS, "o"), (THEIRS, "s")):
+        points = [(row["value"] / unit, row[name][key]) for row in rows if row.get(name) and row[name][key] is not None]
+        if points:
+            axis.plot(*zip(*points, strict=True), color=COLOURS[name], marker=marker, markersize=4, label=name)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("")
+    axis.grid(which="major", alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
 def _rows(record: dict, stage: str, key: str, counts: Sequence[int]) -> list[dict]:
     return [
         row
@@ -49,7 +87,8 @@ def _bars(axis: Axes, rows: list[dict], key: str) -> None:
     for side, (name, shift) in enumerate(((OURS, -0.2), (THEIRS, 0.2))):
         places = [index for index, row in enumerate(rows) if row.get(name)]
         values = [rows[index][name][key] for index in places]
-        bars = axis.barh([index + shift for index in places], values, 0.4, color=COLOURS[name], label=name)
+        heights = [index + shift if rows[index].get(THEIRS) else index for index in places]
+        bars = axis.barh(heights, values, 0.4, color=COLOURS[name], label=name)
         texts = [number(value) for value in values]
         if side:
             texts = [
