@@ -108,7 +108,7 @@ def parse_args() -> argparse.Namespace:
     add_train(commands.add_parser("train", help="images a second of a whole config, and the parts of a step"))
     add_report(commands.add_parser("report", help="put tables and pictures of results into a document"))
     args = parser.parse_args()
-    if (getattr(args, "threads", None) or 1) < 1:
+    if getattr(args, "threads", None) is not None and args.threads < 1:
         parser.error(f"--threads must be at least 1, but got {args.threads}")
     return args
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from densehead.apis.benchmark.sides import NAMES, OURS, THEIRS
 from densehead.apis.benchmark.tables import number
@@ -67,9 +68,13 @@ def _curves(axis: Axes, rows: list[dict], key: str, unit: float) -> None:
             axis.plot(*zip(*points, strict=True), color=COLOURS[name], marker=marker, markersize=4, label=name)
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_major_formatter("{x:.2g}" if unit > 1 else "{x:g}")
     axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(LogFormatter())  # names ticks where there would be one or none
     axis.xaxis.set_minor_formatter("")
+    if rows[0]["axis"] != "truths":  # few values, not in decades
+        axis.set_xticks([row["value"] / unit for row in rows], minor=False)
+        axis.set_xticks([], minor=True)
     axis.grid(which="major", alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
 

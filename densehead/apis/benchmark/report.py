@@ -58,7 +58,7 @@ def write_report(records: Sequence[dict], document: Path) -> None:
     if not document.is_file():
         raise FileNotFoundError(f"there is no document {document}")
     text = document.read_text(encoding="utf-8")
-    for record in _joined(records):
+    for record in joined(records):
         found = tables.tables(record)
         found[f"{record['kind']}_{tables.device_of(record)}_machine"] = tables.machine_lines(record)
         for name, filling in found.items():
@@ -67,8 +67,8 @@ def write_report(records: Sequence[dict], document: Path) -> None:
     document.write_text(text, encoding="utf-8")
 
 
-def _joined(records: Sequence[dict]) -> list[dict]:
-    """The records, those of trainings on one device made one."""
+def joined(records: Sequence[dict]) -> list[dict]:
+    """Return the records, those of trainings on one device made one."""
     trainings: dict[str, dict] = {}
     others = [record for record in records if record["kind"] != "train"]
     for record in records:

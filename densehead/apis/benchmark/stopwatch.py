@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import wraps
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ class Stopwatch:
         """Replace a method of an object by one whose time counts for a stage; calls inside others of it do too."""
         call = getattr(owner, name)
 
+        @wraps(call)  # schedulers look for what they noted at the optimizer's step
         def timed(*args, **kwargs):
             if not self.is_running:
                 return call(*args, **kwargs)
