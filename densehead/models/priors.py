@@ -166,7 +166,7 @@ class GridPriorGenerator:
         whole = [(0, 0, grid.height, grid.width) for grid in grids]
         if all(row == whole for row in ranges):
             return None
-        return torch.tensor(ranges, device=device)
+        return torch.tensor(ranges).to(device, non_blocking=True)  # they differ from batch to batch
 
     def _public(self, priors: Priors, with_stride: bool) -> Tensor:
         return priors.boxes

@@ -73,7 +73,8 @@ class LossReport:
 def check_losses(
     losses: dict[str, Tensor], predictions: Predictions, targets: Targets, priors: Priors, metas: list[dict]
 ) -> LossReport | None:
-    """Raise where a loss on the host is not finite; return a report of losses on a GPU, which would have to wait.
+    """Raise where a loss on the host is not finite; return a report of losses on a GPU, which would have to wait, and
+    of those being compiled.
 
     Args:
         losses: scalars.
@@ -86,12 +87,14 @@ def check_losses(
         FloatingPointError: names the losses and, of the maps that are not finite, name, level and image.
     """
     values = list(losses.values())
-    if not values or (values[0].device.type == "cpu" and all(value.isfinite() for value in values)):
+    # a compiler has no values yet either, only what will compute them
+    can_look = bool(values) and values[0].device.type == "cpu" and not torch.compiler.is_compiling()
+    if not values or (can_look and all(value.isfinite() for value in values)):
         return None
     strides = tuple(
         max(grid.stride_x, grid.stride_y) for grid in priors.grids[:: len(priors.grids) // priors.num_levels]
     )
     report = LossReport.of(losses, predictions, targets, strides, metas)
-    if values[0].device.type == "cpu":
+    if can_look:
         raise FloatingPointError(report.fault())
     return report
