@@ -15,7 +15,7 @@ from densehead.models.heads.defaults import (
     RETINA_ANCHORS,
     SMOOTH_L1_LOSS,
 )
-from densehead.models.heads.towers import conv_tower, run_tower
+from densehead.models.heads.towers import CompileOption, conv_tower, run_tower
 from densehead.structures import Predictions, Priors
 from densehead.typing import ConfigDict, InitConfig, LevelMaps, OptConfig
 
@@ -37,6 +37,8 @@ class AnchorHead(DenseHead):
         train_cfg: ``assigner``; ``allowed_border``, how far (pixels) anchors may reach beyond the image and still take
             part, negative for any distance; and see :class:`DenseHead`.
         test_cfg: see :class:`DenseHead`.
+        compile_towers: whether the towers are compiled while they train, True or a dict of options of
+            :func:`torch.compile`; see :class:`~densehead.models.heads.towers.Tower`.
 
     Raises:
         ValueError: ``reg_decoded_bbox=False``.
@@ -59,6 +61,7 @@ class AnchorHead(DenseHead):
         loss_bbox: ConfigDict = SMOOTH_L1_LOSS,
         train_cfg: OptConfig = None,
         test_cfg: OptConfig = None,
+        compile_towers: CompileOption = False,
     ) -> None:
         if not reg_decoded_bbox:
             raise ValueError(
@@ -81,6 +84,7 @@ class AnchorHead(DenseHead):
         self.stacked_convs = stacked_convs
         self.conv_cfg = conv_cfg
         self.norm_cfg = norm_cfg
+        self.compile_towers = compile_towers
         self._init_layers()
 
     def forward(self, x: Sequence[Tensor]) -> tuple[list[Tensor], ...]:
@@ -116,7 +120,12 @@ class AnchorHead(DenseHead):
     def _init_layers(self) -> None:
         self.cls_convs, self.reg_convs = (
             conv_tower(
-                self.stacked_convs, self.in_channels, self.feat_channels, conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg
+                self.stacked_convs,
+                self.in_channels,
+                self.feat_channels,
+                conv_cfg=self.conv_cfg,
+                norm_cfg=self.norm_cfg,
+                compile=self.compile_towers,
             )
             for _ in range(2)
         )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from densehead.models.heads.base import DenseHead
 from densehead.models.heads.defaults import DISTANCE_CODER, FOCAL_LOSS, IOU_LOSS, normal_init
-from densehead.models.heads.towers import conv_tower, run_tower
+from densehead.models.heads.towers import CompileOption, conv_tower, run_tower
 from densehead.registry import MODELS
 from densehead.structures import Predictions, Priors
 from densehead.typing import ConfigDict, InitConfig, LevelMaps, OptConfig
@@ -30,6 +30,8 @@ class AnchorFreeHead(DenseHead):
         loss_cls, loss_bbox, bbox_coder: configs.
         conv_cfg, norm_cfg: kinds of convolution and norm in the towers.
         train_cfg, test_cfg, init_cfg: see :class:`DenseHead`.
+        compile_towers: whether the towers are compiled while they train, True or a dict of options of
+            :func:`torch.compile`; see :class:`~densehead.models.heads.towers.Tower`.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class AnchorFreeHead(DenseHead):
         train_cfg: OptConfig = None,
         test_cfg: OptConfig = None,
         init_cfg: InitConfig = NORMAL_INIT,
+        compile_towers: CompileOption = False,
     ) -> None:
         if conv_bias != "auto" and not isinstance(conv_bias, bool):
             raise ValueError(f"bbox_head.conv_bias must be True, False or 'auto', but got {conv_bias!r}")
@@ -71,6 +74,7 @@ class AnchorFreeHead(DenseHead):
         self.conv_bias = conv_bias
         self.conv_cfg = conv_cfg
         self.norm_cfg = norm_cfg
+        self.compile_towers = compile_towers
         self._init_layers()
 
     def forward(self, x: Sequence[Tensor]) -> tuple[list[Tensor], ...]:
@@ -117,6 +121,7 @@ class AnchorFreeHead(DenseHead):
                 norm_cfg=self.norm_cfg,
                 bias=self.conv_bias,
                 dcn_on_last_conv=self.dcn_on_last_conv,
+                compile=self.compile_towers,
             )
             for _ in range(2)
         )

@@ -14,7 +14,7 @@ from densehead.models.heads.base import DenseHead
 from densehead.models.heads.defaults import DISTANCE_CODER, DISTRIBUTION_FOCAL_LOSS, LEAKY_RELU, normal_init
 from densehead.models.heads.finite import check_losses
 from densehead.models.heads.integral import DistributionBoxes, Integral, ReachWatch
-from densehead.models.heads.towers import run_tower
+from densehead.models.heads.towers import CompileOption, Tower, run_tower
 from densehead.models.layers import DepthwiseConvModule, scoped
 from densehead.registry import MODELS
 from densehead.structures import Assignment, DetDataSample, LevelTensor, Positives, Predictions, Priors, Targets
@@ -44,6 +44,7 @@ class NanoDetPlusHead(DistributionBoxes, DenseHead):
         loss_cls, loss_dfl, loss_bbox: configs of the losses.
         train_cfg, test_cfg: see :class:`~densehead.models.heads.base.DenseHead`.
         init_cfg: initialisation of the weights.
+        compile_towers: see :class:`~densehead.models.heads.anchor.AnchorHead`.
 
     Raises:
         ValueError: ``reg_max`` below 1, another ``conv_type``, an even ``kernel_size``.
@@ -69,6 +70,7 @@ class NanoDetPlusHead(DistributionBoxes, DenseHead):
         train_cfg: OptConfig = None,
         test_cfg: OptConfig = None,
         init_cfg: InitConfig = NORMAL_INIT,
+        compile_towers: CompileOption = False,
     ) -> None:
         self.check_reg_max(reg_max)
         if conv_type not in CONV_TYPES:
@@ -98,7 +100,9 @@ class NanoDetPlusHead(DistributionBoxes, DenseHead):
         size = {"kernel_size": kernel_size, "padding": kernel_size // 2}
         layer = {"norm_cfg": scoped(norm_cfg), "act_cfg": scoped(act_cfg)}
         self.cls_convs = nn.ModuleList(
-            nn.ModuleList(CONV_TYPES[conv_type](channels, feat_channels, **size, **layer) for channels in inputs)
+            Tower(
+                (CONV_TYPES[conv_type](channels, feat_channels, **size, **layer) for channels in inputs), compile_towers
+            )
             for _ in strides
         )
         channels, outputs = (feat_channels if inputs else in_channels), self.cls_out_channels + 4 * (reg_max + 1)
