@@ -89,7 +89,7 @@ def run_scaling(args: argparse.Namespace) -> None:
 def run_train(args: argparse.Namespace) -> None:
     options = fill(benchmark.TrainOptions(args.config, profiled=3 if args.profile else 0), args)
     record = with_progress(benchmark.measure_training, options, options.steps)
-    finish(record, args.name or f"train_{Path(args.config).stem}_{record['rows'][0]['device']}", args)
+    finish(record, f"train_{args.name or Path(args.config).stem}_{record['rows'][0]['device']}".replace(" ", "_"), args)
 
 
 def run_report(args: argparse.Namespace) -> None:
@@ -146,7 +146,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options", nargs="+", action=OptionAction, metavar="KEY=VALUE", help="override keys of the config"
     )
-    parser.add_argument("--name", help="of the written file; train_CONFIG_DEVICE if not given")
+    parser.add_argument("--name", help="of the row in the table, and of the written file")
     add_output(parser)
 
 

@@ -234,6 +234,23 @@ def test_what_takes_too_long_is_left_out(monkeypatch):
     assert said == "Not measured of mmdet: GFL from 300 on (2.1 s at 100)."
 
 
+def test_reference_that_fails(twin, monkeypatch):
+    class Failing(OurSide):
+        def loss(self):
+            if len(self.scene.truths[0]) == 2:
+                raise ValueError("Fitting failed because of this. Try that")
+            return super().loss()
+
+    monkeypatch.setattr(heads, "TheirSide", Failing)
+    options = ScalingOptions(
+        TINY["configs"], ("gfl",), ("truths",), truths=(1, 2, 3), at_size=(64, 96), rounds=1, memory=False
+    )
+    record = scaling.measure_scaling(options)
+    assert [THEIRS in row for row in record["rows"]] == [True, False, True]
+    said = tables.skipped_lines(record, "truths")
+    assert said == "Not measured of mmdet: GFL at 2 (it raises ValueError: Fitting failed because of this)."
+
+
 # ---- train -------------------------------------------------------------------------------------------------------
 
 
@@ -267,11 +284,15 @@ def test_record_of_a_training(call, config, tmp_path, data):
     assert not (tmp_path / "work").exists()  # nothing is kept of the training
 
 
-def test_options_of_a_training(call, config):
-    options = ("--cfg-options", "train_dataloader.batch_size=4")
-    code, said, _ = call("train", config, *STEPS, "--drawn", "64x64", *options)
+@pytest.mark.parametrize(
+    ("options", "name"), [((), "tiny.py train_dataloader.batch_size=4"), (("--name", "more images"), "more images")]
+)
+def test_options_of_a_training(call, config, tmp_path, options, name):
+    overrides = ("--cfg-options", "train_dataloader.batch_size=4")
+    code, said, _ = call("train", config, *STEPS, "--drawn", "64x64", "--out", ".", *options, *overrides)
     assert code == 0
-    assert "| 4     |" in said
+    assert f"| {name} | cpu    | 4     |" in said
+    assert (tmp_path / f"train_{'more_images' if options else 'tiny'}_cpu.json").is_file()
 
 
 def test_convolutions_by_name():
@@ -308,15 +329,15 @@ def test_report_into_a_document(call, tmp_path, twin):
 
 def test_trainings_share_a_table():
     row = {
-        "config": "a.py", "device": "cpu", "batch": 2, "images_per_s": 3.0, "step_ms": 1.0, "data_ms": 0.1,
-        "parts_ms": {}, "head_loss_share": 0.1, "not_convolutions_share": None, "peak_mb": None, "cfg_options": {},
+        "device": "cpu", "batch": 2, "images_per_s": 3.0, "step_ms": 1.0, "data_ms": 0.1,
+        "parts_ms": {}, "head_loss_share": 0.1, "not_convolutions_share": None, "peak_mb": None,
     }  # fmt: skip
     records = [
-        {"kind": "train", "machine": {"command": name}, "options": {}, "rows": [{**row, "config": name}]}
+        {"kind": "train", "machine": {"command": name}, "options": {}, "rows": [{**row, "name": name}]}
         for name in ("a.py", "b.py")
     ]
     (joined,) = report.joined(records)
-    assert [one["config"] for one in joined["rows"]] == ["a.py", "b.py"]
+    assert [one["name"] for one in joined["rows"]] == ["a.py", "b.py"]
     assert len(tables.train_table(joined).splitlines()) == 4
 
 

@@ -89,8 +89,8 @@ def measure_scaling(options: ScalingOptions, advance: Advance = lambda what: Non
         advance: called before each point.
 
     Returns:
-        What is written as JSON: as of :func:`measure_heads`, with ``axis`` and ``value`` in the rows, and ``skipped``,
-        which says why mmdetection's head was not measured where it could have been.
+        What is written as JSON: as of :func:`measure_heads`, with ``axis`` and ``value`` in the rows, and ``skipped``
+        or ``failed``, which say why mmdetection's head was not measured where it could have been.
     """
     for _, point in options.points():
         point.check()
@@ -125,13 +125,12 @@ def reason_to_skip(before: Sequence[dict], value: float, options: ScalingOptions
         value: along the axis.
         options: with the limit.
     """
-    if not before:
+    if before and "skipped" in before[-1]:
+        return before[-1]["skipped"]
+    measured = [row for row in before if THEIRS in row]
+    if not measured:
         return None
-    last = before[-1]
-    if "skipped" in last:
-        return last["skipped"]
-    if THEIRS not in last:
-        return None
+    last = measured[-1]
     seconds = last[THEIRS]["min_ms"] / 1e3
     if seconds > options.limit:
         return f"{seconds:.1f} s at {value_name(last)}"

@@ -46,10 +46,16 @@ def value_name(row: dict) -> str:
 
 def skipped_lines(record: dict, axis: str) -> str:
     """Say in a line where mmdetection's heads were not measured along an axis, and why; nothing where they all were."""
-    rows = [row for row in record["rows"] if row["axis"] == axis and "skipped" in row]
-    first = {row["head"]: row for row in reversed(rows)}
-    parts = [f"{NAMES.get(head, head)} from {value_name(row)} on ({row['skipped']})" for head, row in first.items()]
-    return f"Not measured of mmdet: {', '.join(sorted(parts))}." if parts else ""
+    rows = [row for row in record["rows"] if row["axis"] == axis]
+    first = {row["head"]: row for row in reversed(rows) if "skipped" in row}
+    parts = [f"{head_name(row)} from {value_name(row)} on ({row['skipped']})" for row in first.values()]
+    parts += [f"{head_name(row)} at {value_name(row)} ({row['failed']})" for row in rows if "failed" in row]
+    return f"Not measured of mmdet: {'; '.join(sorted(parts))}." if parts else ""
+
+
+def head_name(row: dict) -> str:
+    """Return how the head of a row is called."""
+    return NAMES.get(row["head"], row["head"])
 
 
 def train_table(record: dict) -> str:
@@ -99,7 +105,7 @@ def ratio(row: dict, key: str) -> float | None:
 def _heads_row(row: dict) -> list[str]:
     faster, memory = ratio(row, "median_ms"), ratio(row, "peak_mb")
     return [
-        NAMES.get(row["head"], row["head"]), str(row["truths"]), row["stage"],
+        head_name(row), str(row["truths"]), row["stage"],
         *(_time(row.get(name)) for name in (OURS, THEIRS)), "-" if faster is None else f"{faster:.1f}x",
         *(number((row.get(name) or {}).get("peak_mb")) for name in (OURS, THEIRS)),
         "-" if not memory else f"{1 / memory:.0%}",
@@ -116,7 +122,7 @@ def _train_row(row: dict) -> list[tuple[str, str]]:
     head = [parts.get(name) for name in ("head loss", "head loss, backward")]
     rest = row["not_convolutions_share"]
     return [
-        ("config", row["config"]), ("device", row["device"]), ("batch", f"{row['batch']:g}"),
+        ("training", row["name"]), ("device", row["device"]), ("batch", f"{row['batch']:g}"),
         ("images/s", number(row["images_per_s"])), ("step ms", number(row["step_ms"])),
         ("of it data", number(row["data_ms"])),
         *((name, number(parts.get(name))) for name in ("preprocess", "forward", "backward", "optimizer")),

@@ -39,6 +39,7 @@ class TrainOptions:
         drawn: height and width of images that are drawn and kept in memory, in place of the config's data; None for
             the config's own.
         cfg_options: overrides of the config.
+        name: what the row of the table is called; else the config and the overrides.
     """
 
     config: str
@@ -48,6 +49,13 @@ class TrainOptions:
     profiled: int = 0
     drawn: Size | None = None
     cfg_options: Mapping | None = None
+    name: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What the row of the table is called."""
+        overrides = [f"{key}={value}" for key, value in (self.cfg_options or {}).items()]
+        return self.name or " ".join([Path(self.config).name, *overrides])
 
     def check(self) -> None:
         """Raise a ValueError that names the option that cannot be."""
@@ -96,7 +104,7 @@ def measure_training(options: TrainOptions, advance: Callable[[str], object] = l
             raise ValueError(f"{options.config}: the training ended before {options.steps} iterations; lower --iters")
         finally:
             MeterHook.pending = None
-    row = {"config": str(Path(options.config).name), "cfg_options": dict(options.cfg_options or {}), **row}
+    row = {"name": options.label, "config": Path(options.config).name, **row}
     return {"kind": "train", "machine": machine.describe(device), "options": asdict(options), "rows": [row]}
 
 
