@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
+import torch
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -42,6 +43,17 @@ class BaseDetector(BaseModel):
     def with_bbox(self) -> bool:
         """Whether there is a box head."""
         return getattr(self, "bbox_head", None) is not None
+
+    def lay_out(self, channels_last: bool) -> None:
+        """Lay the weights of the convolutions out with the channels last, where that is asked for.
+
+        A convolution goes by its weights: it puts its map out in their layout, whatever that of the images is. Names,
+        shapes and checkpoints stay as they are.
+        """
+        if not isinstance(channels_last, bool):
+            raise ValueError(f"model.channels_last must be True or False, but got {channels_last!r}")
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
 
     def init_weights(self) -> None:
         """Initialise as ``init_cfg`` says."""

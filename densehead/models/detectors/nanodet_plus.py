@@ -32,7 +32,7 @@ class NanoDetPlus(SingleStageDetector):
         detach_epoch: finished epochs after which the auxiliary parts no longer send gradients to the others. The epoch
             is the one that mmengine's runner announces, also after a resume; a training loop of one's own says it with
             :meth:`set_epoch`.
-        init_cfg: see :class:`SingleStageDetector`.
+        init_cfg, channels_last: see :class:`SingleStageDetector`.
 
     Raises:
         ValueError: no neck, or an auxiliary head that does not fit ``bbox_head``.
@@ -49,8 +49,9 @@ class NanoDetPlus(SingleStageDetector):
         test_cfg: OptConfig = None,
         data_preprocessor: ConfigDict | nn.Module | None = None,
         init_cfg: InitConfig = None,
+        channels_last: bool = False,
     ) -> None:
-        super().__init__(backbone, neck, bbox_head, train_cfg, test_cfg, data_preprocessor, init_cfg)
+        super().__init__(backbone, neck, bbox_head, train_cfg, test_cfg, data_preprocessor, init_cfg, channels_last)
         self.detach_epoch = detach_epoch
         self._epoch: int | None = None
         self.aux_head = None
@@ -60,6 +61,7 @@ class NanoDetPlus(SingleStageDetector):
             raise ValueError("NanoDetPlus needs a config of its neck, which the auxiliary head reads too: model.neck")
         self.aux_neck = copy.deepcopy(self.neck)
         self.aux_head = MODELS.build(self._fitted(aux_head))
+        self.lay_out(channels_last)
 
     @property
     def epoch(self) -> int:
