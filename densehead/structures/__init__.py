@@ -3,7 +3,8 @@
 from densehead.structures.assignment import IGNORED, NEGATIVE, Assignment, Positives
 from densehead.structures.boxes import box_tensor, horizontal_boxes
 from densehead.structures.det_data_sample import DetDataSample
-from densehead.structures.predictions import LevelTensor, Predictions
+from densehead.structures.level_tensor import LevelTensor
+from densehead.structures.predictions import Predictions
 from densehead.structures.priors import Grid, Priors
 from densehead.structures.targets import Targets, check_instances, check_labels
 

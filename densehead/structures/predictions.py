@@ -3,59 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from densehead.structures.assignment import Positives
-
-
-class LevelTensor:
-    """The maps of one quantity over all levels: ``(B, A * c, h, w)`` each, never permuted.
-
-    Prior ``p`` (level by level, row by row, base prior by base prior) reads channel ``a * c + channel`` at place
-    ``p // A`` with ``a = p % A``. Reading them so costs one concatenation instead of a transposition of every map.
-
-    Args:
-        maps: one ``(B, A * c, h, w)`` a level.
-        num_base_priors: ``A``, the same on every level.
-    """
-
-    def __init__(self, maps: Sequence[Tensor], num_base_priors: int = 1) -> None:
-        self.maps = tuple(maps)
-        self.num_base_priors = num_base_priors
-
-    @property
-    def channels(self) -> int:
-        """``c``, the numbers that a prior has."""
-        return self.maps[0].shape[1] // self.num_base_priors
-
-    @cached_property
-    def joined(self) -> Tensor:
-        """(B, A, c, S): the levels one after the other, ``S`` places; channels-last memory where the maps have it."""
-        batch = self.maps[0].shape[0]
-        with torch.enable_grad():  # a rule may be the first to ask, without gradients; the losses ask next
-            if all(_is_channels_last(level) for level in self.maps):
-                rows = torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in self.maps], 1)
-                joined = rows.transpose(1, 2)
-            else:
-                joined = torch.cat([level.flatten(2) for level in self.maps], 2)
-            return joined.unflatten(1, (self.num_base_priors, self.channels)) if batch else joined
-
-    def at(self, image_index: Tensor, prior_index: Tensor) -> Tensor:
-        """Return (..., c): the numbers of priors of images; both index tensors have one shape (...)."""
-        base = prior_index % self.num_base_priors
-        place = prior_index // self.num_base_priors
-        return self.joined[image_index, base, :, place]
-
-    def flat(self) -> Tensor:
-        """Return a copy in prior order, (B, P, c), for the rule that truly needs all of it."""
-        return self.joined.permute(0, 3, 1, 2).flatten(1, 2)
-
-
-def _is_channels_last(level: Tensor) -> bool:
-    return level.is_contiguous(memory_format=torch.channels_last) and not level.is_contiguous()
+from densehead.structures.level_tensor import LevelTensor, Places
 
 
 BoxReader = Callable[["Predictions", Tensor, Tensor], Tensor]
@@ -84,7 +37,8 @@ class Predictions(Mapping):
         class_form: str = "sigmoid",
         **maps: Sequence[Tensor],
     ) -> None:
-        self._tensors = {name: LevelTensor(levels, num_base_priors) for name, levels in maps.items()}
+        places = Places()
+        self._tensors = {name: LevelTensor(levels, num_base_priors, places) for name, levels in maps.items()}
         self._read_boxes = read_boxes
         self._class_form = class_form
 

@@ -271,7 +271,7 @@ class DenseHead(BaseModule):
         pos_weight = self.train_cfg.get("pos_weight", -1)
         return classification_loss(
             self.loss_cls,
-            predictions["cls_logits"].joined,
+            predictions["cls_logits"],
             positives.image_index,
             positives.prior_index,
             positives.labels,

@@ -7,7 +7,7 @@ a correction at the positives, which are gathered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from densehead.models.losses.base import Loss
 from densehead.ops import full_precision
+from densehead.structures.level_tensor import LevelTensor, Share
 
 # Elements that are worked on at a time: a few buffers of them fit a core's second-level cache; a GPU wants more.
-CHUNK = {"cpu": 1 << 18, "cuda": 1 << 22}
+CHUNK = {"cpu": 1 << 19, "cuda": 1 << 22}
 
 
 # for messages
@@ -47,7 +48,7 @@ class MapTargets:
     @classmethod
     def of(
         cls,
-        shape,
+        logits: LevelTensor,
         image,
         prior,
         label,
@@ -55,27 +56,42 @@ class MapTargets:
         pos_weight: float | None,
         quality: Tensor | None = None,
     ) -> MapTargets:
-        """Take ``pos_weight``, which replaces the weight of the positives, into ``weight``; shape is (B, A, C, S)."""
+        """Take ``pos_weight``, which replaces the weight of the positives, into ``weight``."""
         weight = None if weight is None else full_precision(weight)
         if pos_weight is not None:
-            batch, base, _, places = shape
-            weight = torch.ones(batch, base * places, device=image.device) if weight is None else weight.clone()
+            shape = logits.pieces[0].shape[0], logits.num_priors
+            weight = torch.ones(shape, device=image.device) if weight is None else weight.clone()
             weight[image, prior] = pos_weight
         return cls(image, prior, label, weight, quality)
-
-    def places(self, num_base: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the index (image, base prior, class, place) of the positives in the logits."""
-        return self.image, self.prior % num_base, self.label, self.prior // num_base
 
     def weight_of_positives(self) -> Tensor | float:
         return 1.0 if self.weight is None else self.weight[self.image, self.prior]
 
-    def weight_like(self, logits: Tensor) -> Tensor | None:
-        """Return the weights as a view of the shape of the logits."""
+    def weight_like(self, pieces: Sequence[Tensor]) -> list[Tensor | None]:
+        """Return the weights as views of the shapes of the pieces (B, A, C, S) of the logits."""
         if self.weight is None:
-            return None
-        batch, base, _, places = logits.shape
-        return self.weight.view(batch, places, base).permute(0, 2, 1)[:, :, None].expand(logits.shape)
+            return [None] * len(pieces)
+        base = pieces[0].shape[1]
+        parts = self.weight.split([base * piece.shape[-1] for piece in pieces], 1)
+        return [
+            part.unflatten(1, (-1, base)).permute(0, 2, 1)[:, :, None].expand(piece.shape)
+            for part, piece in zip(parts, pieces, strict=True)
+        ]
+
+
+def pick(pieces: Sequence[Tensor], shares: Sequence[Share], labels: Tensor) -> Tensor:
+    """Return (N,) the logits of classes (N,) at priors that stand in ``shares`` of the pieces (B, A, C, S)."""
+    if shares[0].which is None:
+        return pieces[0][shares[0].image, shares[0].base, labels, shares[0].place]
+    picked = pieces[0].new_empty(len(labels))
+    for piece, share in zip(pieces, shares, strict=True):
+        picked[share.which] = piece[share.image, share.base, share.of(labels), share.place]
+    return picked
+
+
+def as_levels(logits: Tensor | LevelTensor) -> LevelTensor:
+    """Return the logits of levels; a tensor (B, A, C, S) is all levels in one."""
+    return logits if isinstance(logits, LevelTensor) else LevelTensor.of_joined(logits)
 
 
 class ClassificationLoss(Loss):
@@ -83,7 +99,7 @@ class ClassificationLoss(Loss):
 
     def forward_maps(
         self,
-        logits: Tensor,
+        logits: Tensor | LevelTensor,
         pos_image: Tensor,
         pos_prior: Tensor,
         pos_label: Tensor,
@@ -96,7 +112,8 @@ class ClassificationLoss(Loss):
         """Return what ``forward`` returns for the priors in order, with the background for all but the positives.
 
         Args:
-            logits: (B, A, C, S) in whatever memory order; see the head of this module.
+            logits: C numbers a prior on all levels; or (B, A, C, S) in whatever memory order, see the head of this
+                module.
             pos_image: (N,) image of each positive.
             pos_prior: (N,) its prior, ``place * A + base prior``.
             pos_label: (N,) its class.
@@ -108,13 +125,14 @@ class ClassificationLoss(Loss):
         Returns:
             A scalar.
         """
-        targets = MapTargets.of(logits.shape, pos_image, pos_prior, pos_label, weight, pos_weight, pos_quality)
+        logits = as_levels(logits)
+        targets = MapTargets.of(logits, pos_image, pos_prior, pos_label, weight, pos_weight, pos_quality)
         return flat_loss(self, logits, targets, avg_factor)
 
 
 def classification_loss(
     loss_cls: nn.Module,
-    logits: Tensor,
+    logits: Tensor | LevelTensor,
     pos_image: Tensor,
     pos_prior: Tensor,
     pos_label: Tensor,
@@ -131,7 +149,8 @@ def classification_loss(
     if isinstance(loss_cls, ClassificationLoss):
         options = {"weight": weight, "pos_weight": pos_weight, "avg_factor": avg_factor, "pos_quality": pos_quality}
         return loss_cls.forward_maps(logits, pos_image, pos_prior, pos_label, **options)
-    targets = MapTargets.of(logits.shape, pos_image, pos_prior, pos_label, weight, pos_weight, pos_quality)
+    logits = as_levels(logits)
+    targets = MapTargets.of(logits, pos_image, pos_prior, pos_label, weight, pos_weight, pos_quality)
     return flat_loss(loss_cls, logits, targets, avg_factor)
 
 
@@ -200,21 +219,24 @@ def _quality_target(loss_cls: nn.Module) -> Callable | None:
     return next((_QUALITY_TARGETS[name] for name in names if name in _QUALITY_TARGETS), None)
 
 
-def flat_loss(loss_cls: nn.Module, logits: Tensor, targets: MapTargets, avg_factor: float | Tensor | None) -> Tensor:
-    """Flatten maps (B, A, C, S) to (B * P, C), in the order of the priors, and apply a loss module to them.
+def flat_loss(
+    loss_cls: nn.Module, logits: LevelTensor, targets: MapTargets, avg_factor: float | Tensor | None
+) -> Tensor:
+    """Flatten maps to (B * P, C), in the order of the priors, and apply a loss module to them.
 
     Background is class ``C``, or, where the loss is a softmax over channels of which one is the background, the last.
     """
-    batch, base, channels, places = logits.shape
+    rows = logits.flat()
+    channels = rows.shape[-1]
     background = channels if getattr(loss_cls, "use_sigmoid", True) else channels - 1
-    labels = torch.full((batch, places * base), background, dtype=torch.long, device=logits.device)
+    labels = torch.full(rows.shape[:2], background, dtype=torch.long, device=rows.device)
     labels[targets.image, targets.prior] = targets.label
     qualities = None
     if targets.quality is not None:
         qualities = targets.quality.new_zeros(labels.shape)
         qualities[targets.image, targets.prior] = targets.quality
         qualities = qualities.flatten()
-    rows = logits.permute(0, 3, 1, 2).reshape(-1, channels)
+    rows = rows.flatten(0, 1)
     weight = None if targets.weight is None else targets.weight.flatten()
     target = flat_target(loss_cls, labels.flatten(), qualities, channels)
     if not isinstance(loss_cls, Loss):  # mmdetection's heads always weigh, and rows of targets by rows of weights

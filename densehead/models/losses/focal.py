@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,13 +14,18 @@ from densehead.models.losses.dense import (
     CHUNK,
     ClassificationLoss,
     MapTargets,
+    as_levels,
     chunks,
     flat_loss,
     in_memory_order,
+    pick,
     takes_quality,
 )
-from densehead.ops import full_precision, sigmoid_focal_loss
+from densehead.ops import full_precision, fused_kernels, sigmoid_focal_loss
 from densehead.registry import MODELS
+from densehead.structures.level_tensor import LevelTensor, Share
+
+SURE = 5.0  # the logit from which on 1 - sigmoid keeps less than six digits in float32
 
 
 class FocalFamily(ClassificationLoss):
@@ -48,13 +55,13 @@ class FocalFamily(ClassificationLoss):
         """Return (N,) what the logits (N,) of the positives' own classes cost; their qualities are (N,)."""
         raise NotImplementedError
 
-    def num_losses(self, logits: Tensor) -> int:
-        """Return over how many losses a mean without ``avg_factor`` goes, of maps (B, A, C, S)."""
-        return logits.numel()
+    def num_losses(self, logits: LevelTensor) -> int:
+        """Return over how many losses a mean without ``avg_factor`` goes."""
+        return sum(piece.numel() for piece in logits.pieces)
 
     def forward_maps(
         self,
-        logits: Tensor,
+        logits: Tensor | LevelTensor,
         pos_image: Tensor,
         pos_prior: Tensor,
         pos_label: Tensor,
@@ -67,22 +74,25 @@ class FocalFamily(ClassificationLoss):
         """As the base has it, with value and gradient from one pass over the memory (unless ``plain``)."""
         if takes_quality(self) and pos_quality is None:
             raise ValueError(f"{type(self).__name__}.forward_maps needs pos_quality, the quality of every positive")
-        targets = MapTargets.of(logits.shape, pos_image, pos_prior, pos_label, weight, pos_weight, pos_quality)
+        logits = as_levels(logits)
+        targets = MapTargets.of(logits, pos_image, pos_prior, pos_label, weight, pos_weight, pos_quality)
         if self.activated or self.reduction == "none":
             return flat_loss(self, logits, targets, avg_factor)
+        pieces, shares = logits.pieces, logits.shares(pos_image, pos_prior)
         factor = self.loss_weight / normalizer(self.reduction, avg_factor, self.num_losses(logits))
-        factor = torch.as_tensor(factor, dtype=full_precision(logits).dtype, device=logits.device).detach()
-        with torch.autocast(logits.device.type, enabled=False):
+        factor = torch.as_tensor(factor, dtype=full_precision(pieces[0]).dtype, device=pieces[0].device).detach()
+        with torch.autocast(pieces[0].device.type, enabled=False):
             if self.plain:
-                return factor * self._plain(in_float32(logits), targets)
-            return _FusedFocal.apply(logits, targets, factor, self)
+                return factor * self._plain([in_float32(piece) for piece in pieces], shares, targets)
+            return _FusedFocal.apply(shares, targets, factor, self, *pieces)
 
-    def _plain(self, logits: Tensor, targets: MapTargets) -> Tensor:
+    def _plain(self, pieces: Sequence[Tensor], shares: Sequence[Share], targets: MapTargets) -> Tensor:
         """Return the sum of the losses: of backgrounds everywhere, corrected at the positives."""
-        background = self.negative_weight * functional.focal_term(logits, self.focus)
-        weight = targets.weight_like(logits)
-        total = background.sum() if weight is None else (background * weight).sum()
-        picked = logits[targets.places(logits.shape[1])]
+        total = 0.0
+        for piece, weight in zip(pieces, targets.weight_like(pieces), strict=True):
+            background = self.negative_weight * functional.focal_term(piece, self.focus)
+            total = total + (background.sum() if weight is None else (background * weight).sum())
+        picked = pick(pieces, shares, targets.label)
         return total + self._as_positives(picked, targets) - self._as_background(picked, targets)
 
     def _as_positives(self, picked: Tensor, targets: MapTargets) -> Tensor:
@@ -159,20 +169,27 @@ class _FusedFocal(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, logits: Tensor, targets: MapTargets, factor: Tensor, loss: FocalFamily) -> Tensor:
-        grad = torch.empty_like(logits, dtype=factor.dtype) if ctx.needs_input_grad[0] else None
-        views = in_memory_order(logits, targets.weight_like(logits), grad)
+    def forward(
+        ctx, shares: list[Share], targets: MapTargets, factor: Tensor, loss: FocalFamily, *pieces: Tensor
+    ) -> Tensor:
+        needs_grad = any(ctx.needs_input_grad)
+        grads = [torch.empty_like(piece, dtype=factor.dtype) if needs_grad else None for piece in pieces]
         balance = factor * loss.negative_weight
-        size = CHUNK.get(logits.device.type, CHUNK["cuda"])
-        sums = [_background(*some, balance, loss.focus) for some in chunks(size, *views)]
-        places = targets.places(logits.shape[1])
-        picked = logits[places].to(factor.dtype)
+        weights = targets.weight_like(pieces)
+        sums = [
+            total
+            for piece, weight, grad in zip(pieces, weights, grads, strict=True)
+            for total in _backgrounds(piece, weight, grad, balance, loss.focus)
+        ]
+        picked = pick(pieces, shares, targets.label).to(factor.dtype)
         with torch.enable_grad():  # the positives are few
-            positive = loss._as_positives(picked.requires_grad_(grad is not None), targets)
-        if grad is not None:
-            grad[places] = factor * torch.autograd.grad(positive, picked)[0]
-            ctx.save_for_backward(grad)
-        ctx.dtype, ctx.name = logits.dtype, type(loss).__name__
+            positive = loss._as_positives(picked.requires_grad_(needs_grad), targets)
+        if needs_grad:
+            slope = factor * torch.autograd.grad(positive, picked)[0]
+            for grad, share in zip(grads, shares, strict=True):
+                grad[share.image, share.base, share.of(targets.label), share.place] = share.of(slope)
+            ctx.save_for_backward(*grads)
+        ctx.dtype, ctx.name = pieces[0].dtype, type(loss).__name__
         correction = positive.detach() - loss._as_background(picked.detach(), targets)
         return torch.stack(sums).sum() + factor * correction
 
@@ -183,22 +200,52 @@ class _FusedFocal(torch.autograd.Function):
                 f"{ctx.name}.forward_maps cannot be differentiated twice (create_graph=True): set plain=True on the "
                 "loss module, e.g. head.loss_cls.plain = True, for the slower form that can"
             )
-        (grad,) = ctx.saved_tensors
+        grads = ctx.saved_tensors
         if grad_output.device.type != "cpu" or grad_output.item() != 1:  # on the host the look spares a pass
-            grad = grad * grad_output
-        return grad.to(ctx.dtype), None, None, None
+            grads = [grad * grad_output for grad in grads]
+        return None, None, None, None, *(grad.to(ctx.dtype) for grad in grads)
 
 
-def _background(logits: Tensor, weight: Tensor | None, grad: Tensor | None, balance: Tensor, gamma: float) -> Tensor:
+def _backgrounds(
+    logits: Tensor, weight: Tensor | None, grad: Tensor | None, balance: Tensor, gamma: float
+) -> Iterator[Tensor]:
+    """Yield sums of ``balance * weight * sigmoid^gamma * softplus``, piece by piece; write its gradient to ``grad``."""
+    kernels = fused_kernels(logits)
+    if kernels is not None:
+        yield kernels.focal_background(logits, weight, grad, balance, gamma)
+        return
+    views = in_memory_order(logits, weight, grad)
+    on_host = logits.device.type == "cpu"
+    scale = balance.item() if on_host else balance
+    for some in chunks(CHUNK["cpu" if on_host else "cuda"], *views):
+        yield _background(*some, scale, gamma)
+
+
+def _background(
+    logits: Tensor, weight: Tensor | None, grad: Tensor | None, balance: float | Tensor, gamma: float
+) -> Tensor:
     """Return ``balance * weight * sigmoid^gamma * softplus``, summed; write its gradient to ``grad``."""
-    logits = logits.to(balance.dtype)
+    logits = full_precision(logits)
     score = logits.sigmoid()
-    scale = score.pow(gamma).mul_(balance)
+    zero = score.new_zeros(())
+    scale = torch.empty_like(score) if grad is None else grad
+    if isinstance(balance, float) and gamma == 2:
+        torch.addcmul(zero, score, score, value=balance, out=scale)  # a number is multiplied with in passing
+    else:
+        torch.pow(score, gamma, out=scale).mul_(balance)
     if weight is not None:
         scale.mul_(weight)
-    loss = F.softplus(logits).mul_(scale)
-    total = loss.sum()  # pairwise: a dot product would lose four digits over the equal logits of a fresh head
-    if grad is not None:
-        torch.mul(score, scale, out=grad)
-        grad.add_(loss.addcmul_(score, loss, value=-1), alpha=gamma)  # gamma * (1 - score) * loss
+    loss = _minus_softplus(logits, score)
+    factor = gamma or 1  # with which the gradient wants the loss multiplied
+    torch.addcmul(zero, loss, scale, value=-factor, out=loss)
+    total = loss.sum() / factor  # pairwise: a dot product would lose four digits over a fresh head's equal logits
+    if grad is not None:  # scale * score + gamma * (1 - score) * loss
+        torch.lerp(loss if gamma else loss.zero_(), scale, score, out=grad)
     return total
+
+
+def _minus_softplus(logits: Tensor, score: Tensor) -> Tensor:
+    """Return ``log(1 - score)`` in new memory: on the host, where no score is so high that it cancels, half as dear."""
+    if logits.device.type == "cpu" and logits.numel() and logits.amax() < SURE:
+        return torch.neg(score).log1p_()
+    return F.softplus(logits).neg_()

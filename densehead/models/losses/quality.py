@@ -9,6 +9,7 @@ from densehead.models.losses.base import Loss, in_float32
 from densehead.models.losses.dense import quality_matrix
 from densehead.models.losses.focal import FocalFamily
 from densehead.registry import MODELS
+from densehead.structures.level_tensor import LevelTensor
 
 
 def _need_sigmoid(module: Loss, use_sigmoid: bool) -> None:
@@ -70,8 +71,8 @@ class QualityFocalLoss(FocalFamily):
     def positive_term(self, logits: Tensor, quality: Tensor | None) -> Tensor:
         return functional.quality_focal_loss(logits, quality.to(logits.dtype), self.beta)
 
-    def num_losses(self, logits: Tensor) -> int:
-        return logits.numel() // logits.shape[2]  # one a row
+    def num_losses(self, logits: LevelTensor) -> int:
+        return super().num_losses(logits) // logits.channels  # one a row
 
 
 @MODELS.register_module()

@@ -17,7 +17,7 @@ from densehead.models.losses import (
     flat_target,
     focal,
 )
-from densehead.models.losses.dense import MapTargets, chunks, flat_loss, in_memory_order
+from densehead.models.losses.dense import MapTargets, as_levels, chunks, flat_loss, in_memory_order
 
 BATCH, CLASSES, PLACES = 3, 5, 14
 LAYOUTS = ["contiguous", "channels last", "strided", "expanded"]
@@ -68,7 +68,7 @@ def both(loss, logits, *positives, avg_factor=4.0, **options):
             value = loss.forward_maps(x, *positives, avg_factor=torch.tensor(avg_factor), **options)
         else:
             options = {"weight": None, "pos_weight": None} | options
-            value = flat_loss(loss, x, MapTargets.of(x.shape, *positives, **options), avg_factor)
+            value = flat_loss(loss, as_levels(x), MapTargets.of(as_levels(x), *positives, **options), avg_factor)
         (value * 1.7).backward()
         found.append((value.detach(), x.grad))
     return found
@@ -312,8 +312,8 @@ def test_losses_of_qualities_read_maps_as_rows(loss, layout, base):
         x = logits.detach().requires_grad_()
         loss.plain = form == "plain"
         if form == "rows":
-            targets = MapTargets.of(x.shape, *positives, **options, quality=quality)
-            value = flat_loss(loss, x, targets, 4.0)
+            targets = MapTargets.of(as_levels(x), *positives, **options, quality=quality)
+            value = flat_loss(loss, as_levels(x), targets, 4.0)
         else:
             value = loss.forward_maps(x, *positives, pos_quality=quality, avg_factor=4.0, **options)
         (value * 1.7).backward()
@@ -327,8 +327,8 @@ def test_losses_of_qualities_read_maps_as_rows(loss, layout, base):
 def test_mean_of_maps_without_a_factor_is_that_of_rows(loss):
     logits, *positives, _ = scene()
     quality = torch.rand(6, dtype=torch.float64)
-    targets = MapTargets.of(logits.shape, *positives, weight=None, pos_weight=None, quality=quality)
-    expected = flat_loss(loss, logits, targets, None)
+    targets = MapTargets.of(as_levels(logits), *positives, weight=None, pos_weight=None, quality=quality)
+    expected = flat_loss(loss, as_levels(logits), targets, None)
     torch.testing.assert_close(loss.forward_maps(logits, *positives, pos_quality=quality), expected)
 
 
