@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 
 import pytest
@@ -127,7 +128,7 @@ def test_maps_are_those_of_a_trained_head(name):
     hits = []
     for truth, found in zip(scene.truths, side.predict(), strict=True):
         same = truth.labels[:, None] == found.labels
-        hits.append(((pairwise_iou(truth.bboxes, found.bboxes) > 0.5) & same).any(1))
+        hits.append(((pairwise_iou(truth.bboxes, found.bboxes) > 0.75) & same).any(1))
     assert torch.cat(hits).float().mean() >= 0.7
     assert 5 < count_candidates(maps, 0.05) < 2000
     side.loss_backward()
@@ -325,6 +326,17 @@ def test_report_into_a_document(call, tmp_path, twin):
     assert images == ["benchmark_heads_cpu.png", "benchmark_scaling_cpu_truths.png"]
     call("report", "results", "--into", document)
     assert document.read_text() == text
+
+
+def test_markers_of_the_page():
+    """Each is closed, and of a name that results have."""
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    names = re.findall(r"^<!-- (\w+) -->$", text, re.MULTILINE)
+    assert names == re.findall(r"^<!-- /(\w+) -->$", text, re.MULTILINE)
+    kinds = ("heads", "train", *(f"scaling_{{}}_{axis}" for axis in scaling.AXES), "scaling")
+    known = {kind.format(device) if "{" in kind else f"{kind}_{device}" for kind in kinds for device in ("cpu", "cuda")}
+    assert set(names) <= known | {f"{name}_machine" for name in known}
+    assert all("new text" in report.fill(text, name, "new text") for name in names)
 
 
 def test_trainings_share_a_table():
