@@ -58,6 +58,7 @@ train_dataloader = dict(
     batch_size=batch_size,
     num_workers=1,
     persistent_workers=True,
+    pin_memory=True,
     sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(
         type="DigitsDataset",
@@ -73,6 +74,7 @@ val_dataloader = dict(
     batch_size=batch_size,
     num_workers=1,
     persistent_workers=True,
+    pin_memory=True,
     drop_last=False,
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(

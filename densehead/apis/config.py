@@ -155,11 +155,18 @@ def _add_tta(cfg: Config) -> None:
 
 
 def _fit_machine(cfg: Config) -> Config:
-    """Leave out what PyTorch refuses on this machine: persistence of no workers, GPUs that are not there."""
+    """Say how the data loaders are to work on this machine, and how processes, where there are several.
+
+    What PyTorch refuses or warns of is left out: persistence of no workers, what is for GPUs that are not there.
+    """
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         loader = cfg.get(name) or {}
-        if not loader.get("num_workers", 0):
+        if loader.get("num_workers", 0):
+            loader.setdefault("collate_fn", {"type": "densehead.packed_collate"})
+        else:
             loader.pop("persistent_workers", None)
+        if not torch.cuda.is_available():
+            loader.pop("pin_memory", None)
     if not torch.cuda.is_available() and cfg.get("launcher", "none") != "none":
         wrapper = {"type": "MMDistributedDataParallel", "device_ids": None, "broadcast_buffers": False}
         cfg.setdefault("model_wrapper_cfg", wrapper)

@@ -3,6 +3,7 @@
 from densehead.datasets import transforms
 from densehead.datasets.base_det_dataset import BaseDetDataset
 from densehead.datasets.coco import CocoDataset
+from densehead.datasets.collate import packed_collate
 from densehead.datasets.digits import DigitsDataset
 from densehead.datasets.samplers import AspectRatioBatchSampler
 from densehead.datasets.voc import VOCDataset
@@ -19,5 +20,6 @@ __all__ = [
     "RepeatDataset",
     "VOCDataset",
     "XMLDataset",
+    "packed_collate",
     "transforms",
 ]

@@ -82,6 +82,7 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
             num_workers=loader.num_workers,
             collate_fn=loader.collate_fn,
             pin_memory=loader.pin_memory,
+            prefetch_factor=loader.prefetch_factor,
             worker_init_fn=loader.worker_init_fn,
             multiprocessing_context=loader.multiprocessing_context,
         )

@@ -231,6 +231,22 @@ def test_workers_that_cannot_persist(tmp_path):
     assert cfg.val_dataloader.persistent_workers
 
 
+def test_processes_send_batches_in_one_piece_unless_told_otherwise(tmp_path):
+    cfg = tiny_config(tmp_path, train_dataloader__num_workers=1, val_dataloader__num_workers=1)
+    cfg.val_dataloader.collate_fn = dict(type="pseudo_collate")
+    cfg = prepare_training(cfg)
+    assert cfg.train_dataloader.collate_fn.type == "densehead.packed_collate"
+    assert cfg.val_dataloader.collate_fn.type == "pseudo_collate"
+    assert "collate_fn" not in cfg.test_dataloader
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_memory_is_pinned_for_gpus_only(tmp_path, monkeypatch, has_gpu):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    cfg = prepare_training(tiny_config(tmp_path, train_dataloader__pin_memory=True))
+    assert cfg.train_dataloader.get("pin_memory", False) == has_gpu
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with GPUs mmengine's own wrapper is right")
 def test_several_processes_without_gpus(tmp_path):
     cfg = tiny_config(tmp_path)
