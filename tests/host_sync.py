@@ -141,6 +141,9 @@ class PretendGpu(TorchFunctionMode):
         if func is torch._C._nn.pad_sequence:  # it makes its result in C++, for which the numbers' device counts
             sequences, *options = args
             return _like(sequences[0], func([_host(one) for one in sequences], *options, **kwargs))
+        if func is torch.Tensor.backward:
+            with self:  # it is off in here, but has to see what the backward pass makes
+                return _backward(args[0])
         special = _SPECIAL.get(name)
         if special is not None and args and func is getattr(torch.Tensor, name, None):
             return special(func, *args, **kwargs)
@@ -190,6 +193,13 @@ def _read(what: str, func, tensor, *args, **kwargs):
         return func(tensor, *args, **kwargs)
     _note(what)
     return func(tensor.host, *args, **kwargs)
+
+
+def _backward(tensor: torch.Tensor) -> None:
+    """Do what ``tensor.backward()`` does, which would call the mode anew."""
+    engine = torch.autograd.Variable._execution_engine
+    options = {"allow_unreachable": True, "accumulate_grad": True}
+    engine.run_backward((tensor,), (torch.ones_like(tensor),), False, False, (), **options)
 
 
 def _new_tensor(func, tensor, data, **kwargs):
