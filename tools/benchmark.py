@@ -66,10 +66,12 @@ def fill(options: Options, args: argparse.Namespace) -> Options:
     return replace(options, **{name: value for name, value in given.items() if value is not None})
 
 
-def finish(record: dict, name: str, args: argparse.Namespace) -> None:
+def finish(record: dict, args: argparse.Namespace, name: str | None = None) -> None:
     """Print the tables of a record and, with ``--out``, write it and its pictures."""
     print("\n\n".join([*tables.tables(record).values(), tables.machine_lines(record)]))
     if args.out is not None:
+        parts = (record["kind"], args.name or name, tables.device_of(record))
+        name = "_".join(part.replace(" ", "_") for part in parts if part)
         written = [report.write_json(record, args.out / f"{name}.json"), *report.draw(record, args.out)]
         print("\n" + ", ".join(map(str, written)))
 
@@ -77,19 +79,19 @@ def finish(record: dict, name: str, args: argparse.Namespace) -> None:
 def run_heads(args: argparse.Namespace) -> None:
     options = fill(benchmark.HeadOptions(configs=str(ROOT / "configs")), args)
     record = with_progress(benchmark.measure_heads, options, benchmark.count_steps(options))
-    finish(record, f"heads_{options.device}", args)
+    finish(record, args)
 
 
 def run_scaling(args: argparse.Namespace) -> None:
     options = fill(benchmark.ScalingOptions(configs=str(ROOT / "configs")), args)
     record = with_progress(benchmark.measure_scaling, options, benchmark.count_scaling(options))
-    finish(record, f"scaling_{options.device}", args)
+    finish(record, args)
 
 
 def run_train(args: argparse.Namespace) -> None:
     options = fill(benchmark.TrainOptions(args.config, profiled=3 if args.profile else 0), args)
     record = with_progress(benchmark.measure_training, options, options.steps)
-    finish(record, f"train_{args.name or Path(args.config).stem}_{record['rows'][0]['device']}".replace(" ", "_"), args)
+    finish(record, args, Path(args.config).stem)
 
 
 def run_report(args: argparse.Namespace) -> None:
@@ -146,7 +148,6 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options", nargs="+", action=OptionAction, metavar="KEY=VALUE", help="override keys of the config"
     )
-    parser.add_argument("--name", help="of the row in the table, and of the written file")
     add_output(parser)
 
 
@@ -174,6 +175,7 @@ def add_common(parser: argparse.ArgumentParser, *, rounds: int, seconds: int) ->
 def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="of PyTorch on the CPU; its own choice if not given")
     parser.add_argument("--out", type=Path, help="folder for the figures as JSON, and for the pictures")
+    parser.add_argument("--name", help="of the written file, and of a training's row in the table")
     parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
 
 

@@ -351,6 +351,16 @@ def test_trainings_share_a_table():
     (joined,) = report.joined(records)
     assert [one["name"] for one in joined["rows"]] == ["a.py", "b.py"]
     assert len(tables.train_table(joined).splitlines()) == 4
+    assert joined["machine"]["command"] == "a.py\nb.py"
+
+
+def test_a_head_that_is_measured_again_counts_anew():
+    def record(**times):
+        rows = [{"head": head, "truths": 7, "stage": "loss", OURS: {"median_ms": time}} for head, time in times.items()]
+        return {"kind": "heads", "machine": {"command": str(times)}, "options": {"device": "cpu"}, "rows": rows}
+
+    (joined,) = report.joined([record(gfl=1.0, paa=2.0), record(gfl=3.0, fcos=4.0)])
+    assert {row["head"]: row[OURS]["median_ms"] for row in joined["rows"]} == {"gfl": 3.0, "paa": 2.0, "fcos": 4.0}
 
 
 # ---- bad input ---------------------------------------------------------------------------------------------------

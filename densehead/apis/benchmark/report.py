@@ -50,7 +50,7 @@ def draw(record: dict, folder: Path, prefix: str = "") -> list[Path]:
 def write_report(records: Sequence[dict], document: Path) -> None:
     """Put the tables of records between the markers of a document, and their pictures into ``images`` beside it.
 
-    Trainings share a table; of two other records of a kind and device the last counts.
+    Records of a kind and device share tables and pictures.
 
     Raises:
         FileNotFoundError: there is no such document.
@@ -68,12 +68,17 @@ def write_report(records: Sequence[dict], document: Path) -> None:
 
 
 def joined(records: Sequence[dict]) -> list[dict]:
-    """Return the records, those of trainings on one device made one."""
-    trainings: dict[str, dict] = {}
-    others = [record for record in records if record["kind"] != "train"]
+    """Return the records with all of a kind and device made one: of a row that is in several the last counts."""
+    found: dict[tuple, dict] = {}
     for record in records:
-        if record["kind"] == "train":
-            device = tables.device_of(record)
-            first = trainings.setdefault(device, {**record, "rows": []})
-            first["rows"] = first["rows"] + record["rows"]
-    return [*others, *trainings.values()]
+        key = record["kind"], tables.device_of(record)
+        rows = {_place(row): row for one in (found.get(key), record) if one for row in one["rows"]}
+        commands = [one["machine"]["command"] for one in (found.get(key), record) if one]
+        machine = {**record["machine"], "command": "\n".join(dict.fromkeys(commands))}
+        found[key] = {**record, "machine": machine, "rows": list(rows.values())}
+    return list(found.values())
+
+
+def _place(row: dict) -> tuple:
+    """What a row is about."""
+    return tuple(str(row.get(key)) for key in ("name", "head", "axis", "value", "truths", "stage"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import wraps
 
 import torch
@@ -54,7 +54,7 @@ class Stopwatch:
         setattr(owner, name, timed)
 
     def wrap_head(self, head: nn.Module) -> None:
-        """Let ``loss_by_feat`` of a head count, and the part of the backward pass until its maps have gradients."""
+        """Let ``loss_by_feat`` of a head count, and the part of the backward pass before its branches."""
         call = head.loss_by_feat
         names = getattr(head, "map_names", ())
 
@@ -74,19 +74,17 @@ class Stopwatch:
         head.loss_by_feat = timed
 
     def _watch(self, maps: Sequence[Tensor]) -> None:
-        """Note when the last of the maps has its gradient."""
-        waiting = {index for index, level in enumerate(maps) if level.requires_grad}
+        """Note when the backward pass comes to the first of the maps: what was computed last, the losses, is done."""
+        handles = []
 
-        def note(index: int) -> Callable[[Tensor], None]:
-            def hook(_: Tensor) -> None:
-                waiting.discard(index)
-                if not waiting and self._gradients_begin is not None:
-                    self.seconds["head loss, backward"] += clock(self.device) - self._gradients_begin
+        def hook(_: Tensor) -> None:
+            for handle in handles:
+                handle.remove()
+            if self._gradients_begin is not None:
+                self.seconds["head loss, backward"] += clock(self.device) - self._gradients_begin
+                self._gradients_begin = None
 
-            return hook
-
-        for index in list(waiting):
-            maps[index].register_hook(note(index))
+        handles += [level.register_hook(hook) for level in maps if level.requires_grad]
 
 
 class ConvolutionShare:
