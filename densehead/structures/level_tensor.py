@@ -73,6 +73,7 @@ class LevelTensor:
         self.maps = tuple(maps)
         self.num_base_priors = num_base_priors
         self._places = places or Places()
+        self.memo: dict = {}  # what a loss has found out about the maps and will want again
 
     @classmethod
     def of_joined(cls, joined: Tensor) -> LevelTensor:
@@ -142,7 +143,10 @@ class _Read(torch.autograd.Function):
     @staticmethod
     def forward(ctx, shares: list[Share], count: int, *pieces: Tensor) -> Tensor:
         ctx.shares = shares
-        ctx.forms = [(piece.shape, torch.empty_like(piece, device="meta").stride(), piece.dtype, piece.device) for piece in pieces]
+        ctx.forms = [
+            (piece.shape, torch.empty_like(piece, device="meta").stride(), piece.dtype, piece.device)
+            for piece in pieces
+        ]
         if len(pieces) == 1:
             return _pick(pieces[0], shares[0])
         picked = pieces[0].new_empty(count, pieces[0].shape[2])

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from densehead.structures.assignment import Positives
 from densehead.structures.level_tensor import LevelTensor, Places
-
 
 BoxReader = Callable[["Predictions", Tensor, Tensor], Tensor]
 

@@ -137,20 +137,30 @@ def windows(priors: Priors, lower: Tensor, upper: Tensor, sizes: Sequence[tuple[
         sizes' products.
     """
     grids = GridTensors.of(priors)
-    device = lower.device
-    places = [
-        torch.cartesian_prod(torch.tensor([number]), torch.arange(rows), torch.arange(columns))
-        for number, (rows, columns) in enumerate(sizes)
-    ]
-    grid, row, column = torch.cat(places).to(device).unbind(1)  # (M,) each
-    first, stop = grids.first[:, None], grids.stop[:, None]
-    begin = ((lower - grids.origin) / grids.stride - SLACK).clamp(-1e9, 1e9).ceil().long().maximum(first)
-    end = ((upper - grids.origin) / grids.stride + SLACK).clamp(-1e9, 1e9).floor().long().minimum(stop - 1)
+    grid, row, column = window_places(sizes, lower.device)  # (M,) each
+    begin, end = cell_range(grids, lower, upper)
     row = begin[..., 0][..., grid] + row
     column = begin[..., 1][..., grid] + column
     inside = (row <= end[..., 0][..., grid]) & (column <= end[..., 1][..., grid])
     index = grids.prior_index(row, column, grid)
     return index.where(inside, 0), inside
+
+
+def cell_range(grids: GridTensors, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first and the last cell (B, G, T, 2) of each grid that counts and lies in intervals, see above."""
+    first, stop = grids.first[:, None], grids.stop[:, None]
+    begin = ((lower - grids.origin) / grids.stride - SLACK).clamp(-1e9, 1e9).ceil().long().maximum(first)
+    end = ((upper - grids.origin) / grids.stride + SLACK).clamp(-1e9, 1e9).floor().long().minimum(stop - 1)
+    return begin, end
+
+
+def window_places(sizes: Sequence[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (M,) each: grid, row and column of the places of windows of ``sizes``, one grid after the other."""
+    places = [
+        torch.cartesian_prod(torch.tensor([number]), torch.arange(rows), torch.arange(columns))
+        for number, (rows, columns) in enumerate(sizes)
+    ]
+    return torch.cat(places).to(device).unbind(1)
 
 
 def window_size(length: float, stride: float, cells: int) -> int:
@@ -192,6 +202,11 @@ class Contest:
         key = pack(value, truth if self._smallest else LOW_BITS - truth).where(is_bid, self._none)
         index = prior_index.expand_as(key).flatten(1)
         self._best.scatter_reduce_(1, index, key.flatten(1), "amin" if self._smallest else "amax")
+
+    def enter(self, place: Tensor, truth: Tensor, value: Tensor) -> None:
+        """Enter bids (n,) of ground truths (n,) for ``place``s (n,), image times priors plus prior."""
+        key = pack(value, truth if self._smallest else LOW_BITS - truth)
+        self._best.view(-1).scatter_reduce_(0, place, key, "amin" if self._smallest else "amax")
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Return (B, P) the winning ground truth or -1, and (B, P) its bid or 0."""

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from densehead.models.assigners.base import BaseAssigner, no_truth
-from densehead.models.assigners.candidates import Contest, GridTensors, chunks, window_size, windows
+from densehead.models.assigners.candidates import (
+    Contest,
+    GridTensors,
+    cell_range,
+    chunks,
+    window_places,
+    window_size,
+)
 from densehead.models.assigners.iou import check_calculator, ignored_priors
-from densehead.ops import aligned_iou
+from densehead.ops import pairwise_iou
 from densehead.registry import TASK_UTILS
 from densehead.structures import IGNORED, NEGATIVE, Assignment, Predictions, Priors, Targets
 
+TINY = torch.finfo(torch.float32).tiny
 TIE = 1e-4  # relative difference below which two IoUs may be the same but for rounding
 
 
@@ -24,9 +35,9 @@ class MaxIoUAssigner(BaseAssigner):
     ``min_pos_iou``; where several want the same prior, the last one gets it.
 
     On grids a ground truth is compared with the priors around it that can reach the lowest threshold at all; IoUs below
-    it are not computed and stand as 0 in :attr:`Assignment.overlaps`. How many there are depends on the boxes, so on
-    CUDA the windows' size is read back once. A ground truth that overlaps no prior gets none (mmdetection gives it, at
-    ``min_pos_iou`` 0, every prior of IoU 0).
+    it stand as 0 in :attr:`Assignment.overlaps`. How many there are depends on the boxes, so on CUDA the windows' size
+    and the number of pairs that count are read back. A ground truth that overlaps no prior gets none (mmdetection gives
+    it, at ``min_pos_iou`` 0, every prior of IoU 0).
 
     Args:
         pos_iou_thr: lowest IoU of a positive.
@@ -80,24 +91,42 @@ class MaxIoUAssigner(BaseAssigner):
         is_ignored = ignored_priors(priors, targets, self.ignore_iof_thr, self.ignore_wrt_candidates)
         device = priors.points.device
         best = Contest(targets.num_images, len(priors), device)
-        own = torch.full((targets.num_images, len(priors)), -1, device=device)  # low-quality matches
+        own = torch.full((targets.num_images * len(priors),), -1, device=device)  # low-quality matches
         # a prior that a region excludes leaves the closed form's best prior of a ground truth undecided
         on_grid = priors.grids and is_ignored is None
-        for part, find in self._parts(priors, targets, bool(on_grid)):
-            boxes = targets.boxes[:, part]
-            index, is_real = find(boxes)
-            if is_ignored is not None:
-                is_real = is_real & ~is_ignored[:, None].expand(-1, boxes.shape[1], -1).gather(-1, index)
-            is_real = is_real & targets.is_valid[:, part, None]
-            iou = aligned_iou(priors.boxes[index], boxes[:, :, None])
-            best.bid(index, iou, is_real, part.start)
-            if self.match_low_quality:
-                self._match_own(own, index, iou.where(is_real, -1), part.start)
-        assignment = self._decide(*best.result(), own)
+        tables = self._tables_of_grids(priors, targets) if on_grid else _tables_of_all(priors, targets, is_ignored)
+        for table in tables:
+            self._enter(table, targets, len(priors), best, own)
+        assignment = self._decide(*best.result(), own.view(targets.num_images, -1))
         if is_ignored is not None:
             assignment = assignment.ignoring(~is_ignored)
             assignment.overlaps.masked_fill_(is_ignored, -1)
         return assignment.ignoring(priors.valid_mask())
+
+    def _enter(self, table: Overlaps, targets: Targets, num_priors: int, best: Contest, own: Tensor) -> None:
+        """Enter the pairs whose overlap matters into the contest of the priors and the matches of the truths."""
+        highest = table.iou.amax(-1, keepdim=True)  # (B, g, 1)
+        wanted = highest.clamp(min=TINY, max=table.lowest) if self.match_low_quality else table.lowest
+        wanted = torch.where(targets.is_valid[:, table.part, None], wanted, torch.inf)
+        pair = (table.iou >= wanted).flatten().nonzero()[:, 0]
+        row = pair.div(table.iou.shape[-1], rounding_mode="floor")  # of (B * g,)
+        image = row.div(table.iou.shape[1], rounding_mode="floor")
+        truth = row - image * table.iou.shape[1] + table.part.start
+        place = image * num_priors + table.prior_index(row, pair - row * table.iou.shape[-1])
+        iou = table.iou.flatten()[pair]
+        best.enter(place, truth, iou)
+        if self.match_low_quality:
+            highest = highest.flatten()
+            is_own = (iou == highest[row]) & (iou >= self.min_pos_iou)
+            if not self.gt_max_assign_all:
+                first = place.new_full((highest.numel(),), len(own))
+                first.scatter_reduce_(0, row, place.where(is_own, len(own)), "amin")
+                is_own &= place == first[row]
+            own.scatter_reduce_(0, place, truth.where(is_own, -1), "amax")
+
+    def _lowest(self) -> float:
+        """The lowest IoU that a threshold asks for."""
+        return max(min(self.pos_iou_thr, self.neg_iou_range[0] or self.neg_iou_range[1]), 1e-6)
 
     def _decide(self, truth: Tensor, iou: Tensor, own: Tensor) -> Assignment:
         """Apply the thresholds to the best ground truth (B, P) of every prior, and the low-quality matches."""
@@ -106,34 +135,19 @@ class MaxIoUAssigner(BaseAssigner):
         index = truth.where((iou >= self.pos_iou_thr) & (truth >= 0), index)
         return Assignment(own.where(own >= 0, index), iou, has_ignored=True)
 
-    def _match_own(self, own: Tensor, index: Tensor, iou: Tensor, first_truth: int) -> None:
-        """Enter into ``own`` (B, P) the priors that ground truths (B, G, M candidates) overlap most."""
-        highest = iou.amax(-1, keepdim=True)
-        is_own = (iou == highest) & (highest >= self.min_pos_iou) & (highest > 0)
-        if not self.gt_max_assign_all:
-            is_own &= index == index.where(is_own, own.shape[1]).amin(-1, keepdim=True)
-        truth = torch.arange(first_truth, first_truth + index.shape[1], device=own.device)[:, None]
-        own.scatter_reduce_(1, index.flatten(1), truth.where(is_own, -1).flatten(1), "amax")
-
-    def _parts(self, priors: Priors, targets: Targets, on_grid: bool):
-        """Yield slices of the ground truths, each with what finds the candidates of their boxes."""
-        if not on_grid:
-            for part in chunks(targets.num_images, targets.max_count, len(priors)):
-                yield part, lambda boxes: _all(priors, boxes)
-            return
+    def _tables_of_grids(self, priors: Priors, targets: Targets) -> Iterator[Overlaps]:
+        """Yield the overlaps of the ground truths, a bounded number at a time, with the priors around each."""
         reach = self._reach(priors, targets)  # (B, G, T, 2)
         span = torch.where(targets.is_valid[..., None, None], reach, 0).flatten(0, 1).amax(0).tolist()
         sizes = [
-            (
-                window_size(2 * rows, grid.stride_y, grid.height),
-                window_size(2 * columns, grid.stride_x, grid.width),
-            )
+            (window_size(2 * rows, grid.stride_y, grid.height), window_size(2 * columns, grid.stride_x, grid.width))
             for grid, (rows, columns) in zip(priors.grids, span, strict=True)
         ]
         for part in chunks(targets.num_images, targets.max_count, sum(rows * columns for rows, columns in sizes)):
-            centre = (targets.boxes[:, part, :2] + targets.boxes[:, part, 2:]).flip(-1)[:, :, None] / 2
-            low, high = centre - reach[:, part], centre + reach[:, part]
-            yield part, lambda boxes, low=low, high=high: windows(priors, low, high, sizes)
+            boxes = targets.boxes[:, part]
+            centre = (boxes[..., :2] + boxes[..., 2:]).flip(-1)[:, :, None] / 2
+            interval = centre - reach[:, part], centre + reach[:, part]
+            yield _around(priors, boxes, interval, sizes, self._lowest(), part)
 
     def _reach(self, priors: Priors, targets: Targets) -> Tensor:
         """(B, G, T, 2) how far (y, x) the priors of a grid that matter lie from a ground truth's centre, pixels.
@@ -144,7 +158,7 @@ class MaxIoUAssigner(BaseAssigner):
         grids = GridTensors.of(priors)
         size = (targets.boxes[..., 2:] - targets.boxes[..., :2]).flip(-1)[:, :, None].clamp(min=0)
         centre = (targets.boxes[..., 2:] + targets.boxes[..., :2]).flip(-1)[:, :, None] / 2
-        lowest = max(min(self.pos_iou_thr, self.neg_iou_range[0] or self.neg_iou_range[1]), 1e-6)
+        lowest = self._lowest()
         larger, smaller = torch.maximum(size, grids.extent), torch.minimum(size, grids.extent)
         reach = (larger + smaller) / 2 - lowest * larger
         reach = reach.where((smaller >= lowest * larger).all(-1, keepdim=True), -1)
@@ -161,10 +175,72 @@ class MaxIoUAssigner(BaseAssigner):
         return torch.maximum(reach, as_near.where(is_best[..., None], -1))
 
 
-def _all(priors: Priors, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Every prior as a candidate of boxes (B, G, 4): index (B, G, P), and which count."""
-    index = torch.arange(len(priors), device=boxes.device).expand(*boxes.shape[:2], -1)
-    is_valid = priors.valid_mask()
-    if is_valid is None:
-        return index, torch.ones_like(index, dtype=torch.bool)
-    return index, is_valid[:, None].expand_as(index)
+@dataclass(frozen=True)
+class Overlaps:
+    """Ground truths against candidates of each: IoUs (B, g, M), and which prior the ``M`` places hold.
+
+    Attributes:
+        iou: 0 where a place holds no prior.
+        lowest: IoU from which on pairs are asked for.
+        part: which ground truths of each image.
+        prior_index: takes rows (n,) of (B * g,) and places (n,) of (M,), and returns the priors (n,).
+    """
+
+    iou: Tensor
+    lowest: float
+    part: slice
+    prior_index: Callable[[Tensor, Tensor], Tensor]
+
+
+def _tables_of_all(priors: Priors, targets: Targets, is_ignored: Tensor | None) -> Iterator[Overlaps]:
+    """Yield the overlaps of the ground truths, a bounded number at a time, with every prior."""
+    is_excluded, is_valid = is_ignored, priors.valid_mask()
+    if is_valid is not None:
+        is_excluded = ~is_valid if is_excluded is None else is_excluded | ~is_valid
+    for part in chunks(targets.num_images, targets.max_count, len(priors)):
+        iou = pairwise_iou(priors.boxes, targets.boxes[:, part]).transpose(-1, -2)
+        if is_excluded is not None:
+            iou = iou.masked_fill(is_excluded[:, None], 0)
+        yield Overlaps(iou, TINY, part, lambda row, place: place)
+
+
+def _around(
+    priors: Priors,
+    boxes: Tensor,
+    interval: tuple[Tensor, Tensor],
+    sizes: Sequence[tuple[int, int]],
+    lowest: float,
+    part: slice,
+) -> Overlaps:
+    """Return the overlaps of boxes (B, g, 4) with the cells of each grid in intervals from and to (B, g, T, 2).
+
+    The overlap of two lengths is computed for rows and for columns; their products are the tables of cells.
+    """
+    grids = GridTensors.of(priors)
+    begin, end = cell_range(grids, *interval)  # (B, g, T, 2)
+    area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    tables = []
+    for number, (grid, size) in enumerate(zip(priors.grids, sizes, strict=True)):
+        lengths = []
+        for axis, (count, cells, step) in enumerate(
+            zip(size, (grid.height, grid.width), (grid.width * grid.step, grid.step), strict=True)
+        ):
+            cell = begin[:, :, number, axis, None] + torch.arange(count, device=boxes.device)  # (B, g, rows or columns)
+            sides = priors.boxes[grid.start : grid.start + cells * step : step, 1 - axis :: 2]
+            near, far = sides[cell.clamp(max=cells - 1)].unbind(-1)
+            overlap = torch.minimum(far, boxes[..., None, 3 - axis]) - torch.maximum(near, boxes[..., None, 1 - axis])
+            is_inside = cell <= end[:, :, number, axis, None]
+            lengths.append((overlap.clamp(min=0).where(is_inside, 0), far - near))
+        (height, own_height), (width, own_width) = lengths
+        intersection = width[..., None, :] * height[..., None]
+        union = own_width[..., None, :] * own_height[..., None]
+        union.add_(area[..., None, None]).sub_(intersection).clamp_(min=1e-6)
+        tables.append(intersection.div_(union).flatten(2))
+    grid, row, column = window_places(sizes, boxes.device)
+    corner = grids.prior_index(*begin.flatten(0, 1)[..., None].unbind(-2)).flatten()  # (B * g * T,)
+    offset = (row * grids.width[grid] + column) * grids.step[grid]
+
+    def prior_index(of_truth: Tensor, place: Tensor) -> Tensor:
+        return corner[of_truth * len(sizes) + grid[place]] + offset[place]
+
+    return Overlaps(torch.cat(tables, -1), lowest, part, prior_index)

@@ -12,7 +12,7 @@ from torch import Tensor
 from densehead.models.heads.atss import ATSSHead
 from densehead.models.heads.paa_candidates import CandidateTable, part_as_the_paper, part_at_peak
 from densehead.models.heads.paa_mixture import COVARIANCE_TYPES, fit_by_sklearn, fit_mixtures
-from densehead.models.losses import flat_target
+from densehead.models.losses import FocalFamily, flat_target, takes_quality
 from densehead.models.losses.dense import CHUNK
 from densehead.models.postprocess import Candidates, find_priors, vote_boxes
 from densehead.ops import aligned_iou
@@ -152,23 +152,36 @@ class PAAHead(ATSSHead):
     def get_pos_loss(self, predictions: Predictions, candidates: Positives) -> Tensor:
         """Return (N,): the classification and the box loss of each candidate (equation 3)."""
         boxes = predictions.boxes_at(candidates.image_index, candidates.prior_index)
-        quality = aligned_iou(boxes, candidates.boxes)
         box_loss = _per_row(self.loss_bbox(boxes, candidates.boxes, reduction_override="none"))
-        # candidates are many, half of all priors where objects are: a cache's worth at a time
-        size = max(CHUNK.get(boxes.device.type, CHUNK["cuda"]) // self.cls_out_channels, 1)
-        where = (candidates.image_index, candidates.prior_index, candidates.labels, quality)
-        parts = zip(*(one.split(size) for one in where), strict=True)
-        cls_loss = torch.cat([self._classification_losses(predictions, *part) for part in parts])
+        quality = aligned_iou(boxes, candidates.boxes) if takes_quality(self.loss_cls) else None
+        where = (candidates.image_index, candidates.prior_index, candidates.labels)
         pos_weight = self.train_cfg.get("pos_weight", -1)
+        cls_loss = self._classification_losses(predictions, *where, quality)
         return cls_loss * (pos_weight if pos_weight > 0 else 1) + box_loss
 
     def _classification_losses(
-        self, predictions: Predictions, image_index: Tensor, prior_index: Tensor, labels: Tensor, quality: Tensor
+        self,
+        predictions: Predictions,
+        image_index: Tensor,
+        prior_index: Tensor,
+        labels: Tensor,
+        quality: Tensor | None,
     ) -> Tensor:
         """(N,) what ``loss_cls`` has of each positive, all classes together."""
-        logits = predictions["cls_logits"].at(image_index, prior_index)
-        target = flat_target(self.loss_cls, labels, quality, logits.shape[1])
-        return _per_row(self.loss_cls(logits, target, reduction_override="none"))
+        tensor = predictions["cls_logits"]
+        # in a GPU's memory, reading the rows of the candidates costs less than a sum for every prior
+        if isinstance(self.loss_cls, FocalFamily) and self.loss_cls.reads_logits and labels.device.type == "cpu":
+            return self.loss_cls.costs_at(tensor, image_index, prior_index, labels, quality)
+        # candidates are many, half of all priors where objects are: a cache's worth at a time
+        size = max(CHUNK.get(labels.device.type, CHUNK["cuda"]) // self.cls_out_channels, 1)
+        parts = zip(*(one.split(size) for one in (image_index, prior_index, labels)), strict=True)
+        losses = []
+        for number, (image, prior, label) in enumerate(parts):
+            logits = tensor.at(image, prior)
+            some = None if quality is None else quality[number * size : (number + 1) * size]
+            target = flat_target(self.loss_cls, label, some, logits.shape[1])
+            losses.append(_per_row(self.loss_cls(logits, target, reduction_override="none")))
+        return torch.cat(losses)
 
     def gmm_separation_scheme(
         self, gmm_assignment: Tensor, scores: Tensor, pos_inds_gmm: Tensor

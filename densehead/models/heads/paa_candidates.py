@@ -49,10 +49,11 @@ class CandidateTable:
             num_levels: number of levels.
         """
         losses = losses.where(losses.isfinite(), torch.inf)
-        order = losses.argsort(stable=True)
-        cell = (truth * num_levels + level)[order]
-        by_cell = cell.argsort(stable=True)
-        order, cell = order[by_cell], cell[by_cell]
+        # one sort, by cell and then by loss: the bits of a float sort as it does, once those of negative ones are turned
+        bits = losses.float().view(torch.int32).long()
+        bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+        key, order = ((truth * num_levels + level) * (1 << 32) + bits).sort(stable=True)
+        cell = (key + (1 << 31)) >> 32
         rank = torch.arange(len(cell), device=cell.device) - torch.searchsorted(cell, cell)
         size = num_truths * num_levels * topk
         place = (cell * topk + rank).where(rank < topk, size)  # one more place takes all that are too many

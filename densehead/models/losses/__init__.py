@@ -9,7 +9,7 @@ from densehead.models.losses.dense import (
     flat_target,
     takes_quality,
 )
-from densehead.models.losses.focal import FocalLoss
+from densehead.models.losses.focal import FocalFamily, FocalLoss
 from densehead.models.losses.iou import (
     BoundedIoULoss,
     BoxLoss,
@@ -32,6 +32,7 @@ __all__ = [
     "DIoULoss",
     "DistributionFocalLoss",
     "EIoULoss",
+    "FocalFamily",
     "FocalLoss",
     "GIoULoss",
     "IoULoss",

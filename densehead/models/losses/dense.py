@@ -245,13 +245,17 @@ def flat_loss(
     return loss_cls(rows, target, weight, avg_factor=avg_factor)
 
 
+def by_stride(tensor: Tensor) -> list[int]:
+    """Return the axes of a tensor as they lie in its memory, from the outermost to the innermost."""
+    return sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
+
+
 def in_memory_order(*tensors: Tensor | None) -> list[Tensor | None]:
     """Return views of tensors of one shape whose axes stand as those of the first lie in its memory.
 
     Where that leaves nothing but one run of memory, the views are flat.
     """
-    first = tensors[0]
-    order = sorted(range(first.ndim), key=lambda axis: first.stride(axis), reverse=True)
+    order = by_stride(tensors[0])
     views = [None if tensor is None else tensor.permute(order) for tensor in tensors]
     if all(view is None or view.is_contiguous() for view in views):
         views = [None if view is None else view.view(-1) for view in views]

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from densehead.models.losses import functional
+from densehead.models.losses.background import Background, PriorBackground
 from densehead.models.losses.base import in_float32, normalizer
-from densehead.models.losses.dense import (
-    CHUNK,
-    ClassificationLoss,
-    MapTargets,
-    as_levels,
-    chunks,
-    flat_loss,
-    in_memory_order,
-    pick,
-    takes_quality,
-)
-from densehead.ops import full_precision, fused_kernels, sigmoid_focal_loss
+from densehead.models.losses.dense import ClassificationLoss, MapTargets, as_levels, flat_loss, pick, takes_quality
+from densehead.ops import full_precision, sigmoid_focal_loss
 from densehead.registry import MODELS
 from densehead.structures.level_tensor import LevelTensor, Share
-
-SURE = 5.0  # the logit from which on 1 - sigmoid keeps less than six digits in float32
 
 
 class FocalFamily(ClassificationLoss):
@@ -50,6 +39,11 @@ class FocalFamily(ClassificationLoss):
     @property
     def focus(self) -> float:
         raise NotImplementedError
+
+    @property
+    def reads_logits(self) -> bool:
+        """Whether :meth:`forward_maps` takes one pass over the logits, and is no plain form or of activated scores."""
+        return not (self.activated or self.plain or self.reduction == "none")
 
     def positive_term(self, logits: Tensor, quality: Tensor | None) -> Tensor:
         """Return (N,) what the logits (N,) of the positives' own classes cost; their qualities are (N,)."""
@@ -84,7 +78,29 @@ class FocalFamily(ClassificationLoss):
         with torch.autocast(pieces[0].device.type, enabled=False):
             if self.plain:
                 return factor * self._plain([in_float32(piece) for piece in pieces], shares, targets)
-            return _FusedFocal.apply(shares, targets, factor, self, *pieces)
+            return _FusedFocal.apply(shares, targets, factor, self, logits.memo.pop(self, None), *pieces)
+
+    @torch.no_grad()
+    def costs_at(
+        self, logits: LevelTensor, image: Tensor, prior: Tensor, label: Tensor, quality: Tensor | None
+    ) -> Tensor:
+        """Return (N,) what priors cost as positives of classes (N,), all classes together, without gradients.
+
+        That takes the pass over all maps that :meth:`forward_maps` takes too, which then finds it done.
+
+        Args:
+            logits: C numbers a prior.
+            image, prior: (N,) the priors.
+            label: (N,) their classes.
+            quality: (N,) for the losses that learn it.
+        """
+        pieces, shares = logits.pieces, logits.shares(image, prior)
+        if self not in logits.memo:
+            logits.memo[self] = PriorBackground.of(pieces, self.focus)
+        cost = self.negative_weight * pick(logits.memo[self].costs, shares, torch.zeros_like(label))
+        picked = in_float32(pick(pieces, shares, label))
+        background = self.negative_weight * functional.focal_term(picked, self.focus)
+        return self.loss_weight * (cost + self.positive_term(picked, in_float32(quality)) - background)
 
     def _plain(self, pieces: Sequence[Tensor], shares: Sequence[Share], targets: MapTargets) -> Tensor:
         """Return the sum of the losses: of backgrounds everywhere, corrected at the positives."""
@@ -170,28 +186,31 @@ class _FusedFocal(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, shares: list[Share], targets: MapTargets, factor: Tensor, loss: FocalFamily, *pieces: Tensor
+        ctx,
+        shares: list[Share],
+        targets: MapTargets,
+        factor: Tensor,
+        loss: FocalFamily,
+        known: PriorBackground | None,
+        *pieces: Tensor,
     ) -> Tensor:
         needs_grad = any(ctx.needs_input_grad)
-        grads = [torch.empty_like(piece, dtype=factor.dtype) if needs_grad else None for piece in pieces]
-        balance = factor * loss.negative_weight
-        weights = targets.weight_like(pieces)
-        sums = [
-            total
-            for piece, weight, grad in zip(pieces, weights, grads, strict=True)
-            for total in _backgrounds(piece, weight, grad, balance, loss.focus)
-        ]
+        weights, balance = targets.weight_like(pieces), factor * loss.negative_weight
+        if known is None:
+            background = Background.of(pieces, weights, balance, loss.focus, needs_grad=needs_grad)
+        else:
+            background = known.weighted(weights, balance)
         picked = pick(pieces, shares, targets.label).to(factor.dtype)
         with torch.enable_grad():  # the positives are few
             positive = loss._as_positives(picked.requires_grad_(needs_grad), targets)
         if needs_grad:
             slope = factor * torch.autograd.grad(positive, picked)[0]
-            for grad, share in zip(grads, shares, strict=True):
+            for grad, share in zip(background.grads, shares, strict=True):
                 grad[share.image, share.base, share.of(targets.label), share.place] = share.of(slope)
-            ctx.save_for_backward(*grads)
+            ctx.save_for_backward(*background.grads)
         ctx.dtype, ctx.name = pieces[0].dtype, type(loss).__name__
         correction = positive.detach() - loss._as_background(picked.detach(), targets)
-        return torch.stack(sums).sum() + factor * correction
+        return background.total + factor * correction
 
     @staticmethod
     def backward(ctx, grad_output: Tensor):
@@ -203,49 +222,4 @@ class _FusedFocal(torch.autograd.Function):
         grads = ctx.saved_tensors
         if grad_output.device.type != "cpu" or grad_output.item() != 1:  # on the host the look spares a pass
             grads = [grad * grad_output for grad in grads]
-        return None, None, None, None, *(grad.to(ctx.dtype) for grad in grads)
-
-
-def _backgrounds(
-    logits: Tensor, weight: Tensor | None, grad: Tensor | None, balance: Tensor, gamma: float
-) -> Iterator[Tensor]:
-    """Yield sums of ``balance * weight * sigmoid^gamma * softplus``, piece by piece; write its gradient to ``grad``."""
-    kernels = fused_kernels(logits)
-    if kernels is not None:
-        yield kernels.focal_background(logits, weight, grad, balance, gamma)
-        return
-    views = in_memory_order(logits, weight, grad)
-    on_host = logits.device.type == "cpu"
-    scale = balance.item() if on_host else balance
-    for some in chunks(CHUNK["cpu" if on_host else "cuda"], *views):
-        yield _background(*some, scale, gamma)
-
-
-def _background(
-    logits: Tensor, weight: Tensor | None, grad: Tensor | None, balance: float | Tensor, gamma: float
-) -> Tensor:
-    """Return ``balance * weight * sigmoid^gamma * softplus``, summed; write its gradient to ``grad``."""
-    logits = full_precision(logits)
-    score = logits.sigmoid()
-    zero = score.new_zeros(())
-    scale = torch.empty_like(score) if grad is None else grad
-    if isinstance(balance, float) and gamma == 2:
-        torch.addcmul(zero, score, score, value=balance, out=scale)  # a number is multiplied with in passing
-    else:
-        torch.pow(score, gamma, out=scale).mul_(balance)
-    if weight is not None:
-        scale.mul_(weight)
-    loss = _minus_softplus(logits, score)
-    factor = gamma or 1  # with which the gradient wants the loss multiplied
-    torch.addcmul(zero, loss, scale, value=-factor, out=loss)
-    total = loss.sum() / factor  # pairwise: a dot product would lose four digits over a fresh head's equal logits
-    if grad is not None:  # scale * score + gamma * (1 - score) * loss
-        torch.lerp(loss if gamma else loss.zero_(), scale, score, out=grad)
-    return total
-
-
-def _minus_softplus(logits: Tensor, score: Tensor) -> Tensor:
-    """Return ``log(1 - score)`` in new memory: on the host, where no score is so high that it cancels, half as dear."""
-    if logits.device.type == "cpu" and logits.numel() and logits.amax() < SURE:
-        return torch.neg(score).log1p_()
-    return F.softplus(logits).neg_()
+        return None, None, None, None, None, *(grad.to(ctx.dtype) for grad in grads)
