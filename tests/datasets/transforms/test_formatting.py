@@ -21,7 +21,17 @@ def test_ignored_objects_are_kept_apart(build, results):
 
 
 @pytest.mark.parametrize(
-    "change", [lambda x: x, lambda x: x[:, ::-1], lambda x: x[3:20, 5:9], lambda x: x.astype("f4")]
+    "change",
+    [
+        lambda x: x,
+        lambda x: x[:, ::-1],
+        lambda x: x[::-1],
+        lambda x: x[..., ::-1],
+        lambda x: x[::-1, ::-1, ::-1],
+        lambda x: x[3:20, 5:9],
+        lambda x: x[3:20, 9:5:-1],
+        lambda x: x.astype("f4"),
+    ],
 )
 def test_the_image_is_a_contiguous_tensor(build, results, change):
     results["img"] = change(results["img"])
