@@ -138,7 +138,9 @@ def prepare(cfg: ConfigDict, options: HeadOptions, truths: int) -> dict[str, Sid
     return sides
 
 
-def measure_calls(calls: dict[str, Callable], sides: dict[str, Side], options: HeadOptions) -> dict:
+def measure_calls(
+    calls: dict[str, Callable], sides: dict[str, Side], options: HeadOptions, *, warmups: int = 2
+) -> dict:
     """Return the measurements of the sides' calls, by their names; ``failed`` says why there is none of theirs."""
 
     def reset() -> None:
@@ -146,7 +148,8 @@ def measure_calls(calls: dict[str, Callable], sides: dict[str, Side], options: H
             side.reset()
 
     calls, failure = _that_work(calls, reset)
-    times = meters.alternate(calls, rounds=options.rounds, device=options.device, prepare=reset, limit=options.seconds)
+    pace = {"rounds": options.rounds, "warmups": warmups, "limit": options.seconds}
+    times = meters.alternate(calls, device=options.device, prepare=reset, **pace)
     found = {} if failure is None else {"failed": failure}
     for name, call in calls.items():
         peak = meters.measure_memory(call, options.device, prepare=reset) if options.memory else None

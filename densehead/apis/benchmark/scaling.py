@@ -113,7 +113,7 @@ def _measure_head(head: str, options: ScalingOptions, advance: Advance) -> list[
         sides = prepare(cfg, replace(point, reference=options.reference and reason is None), point.truths[0])
         if reason is not None:
             row["skipped"] = reason
-        rows.append(row | measure_calls(_calls(sides), sides, point))
+        rows.append(row | measure_calls(_calls(sides), sides, point, warmups=1))
     return rows
 
 
