@@ -46,6 +46,7 @@ class GridPriorGenerator:
             raise ValueError("strides of the prior generator must hold one stride a level, but it is empty")
         self.strides = [pair(stride, "strides of the prior generator") for stride in strides]
         self._cache: OrderedDict = OrderedDict()
+        self._base_numbers: list[list[list[float]]] | None = None
 
     @property
     def num_levels(self) -> int:
@@ -171,6 +172,12 @@ class GridPriorGenerator:
     def _public(self, priors: Priors, with_stride: bool) -> Tensor:
         return priors.boxes
 
+    def _numbers(self) -> list[list[list[float]]]:
+        """What :meth:`base_boxes` returns for each level, as numbers; kept, for a compiler cannot read them off later."""
+        if self._base_numbers is None:
+            self._base_numbers = [self.base_boxes(level).tolist() for level in range(self.num_levels)]
+        return self._base_numbers
+
     def _make(self, sizes: tuple[Size, ...], device: torch.device | str) -> Priors:
         if len(sizes) != self.num_levels:
             raise ValueError(
@@ -178,6 +185,7 @@ class GridPriorGenerator:
                 f"of the sizes {list(sizes)}: strides and the neck's num_outs must agree"
             )
         boxes, points, strides, levels, counts, grids, start = [], [], [], [], [], [], 0
+        base_numbers = self._numbers()
         for level, ((height, width), (stride_x, stride_y)) in enumerate(zip(sizes, self.strides, strict=True)):
             base = self.base_boxes(level).to(device)
             x = torch.arange(width, device=device) * stride_x
@@ -190,7 +198,7 @@ class GridPriorGenerator:
             strides.append(cells.new_full((count,), max(stride_x, stride_y)))
             levels.append(torch.full((count,), level, device=device))
             counts.append(count)
-            for offset, (x1, y1, x2, y2) in enumerate(self.base_boxes(level).tolist()):
+            for offset, (x1, y1, x2, y2) in enumerate(base_numbers[level]):
                 centre = ((x1 + x2) / 2, (y1 + y2) / 2)
                 size = (x2 - x1, y2 - y1)
                 grids.append(
@@ -230,6 +238,7 @@ class MlvlPointGenerator(GridPriorGenerator):
     def __init__(self, strides: Sequence[int | tuple[int, int]], offset: float = 0.5) -> None:
         super().__init__(strides)
         self.offset = offset
+        self._numbers()
 
     @property
     def num_base_priors(self) -> list[int]:
@@ -308,6 +317,7 @@ class AnchorGenerator(GridPriorGenerator):
         self.centers = centers
         self.center_offset = center_offset
         self.base_anchors = [self._base_anchors(level) for level in range(self.num_levels)]
+        self._numbers()
 
     @property
     def num_base_priors(self) -> list[int]:
