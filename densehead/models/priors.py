@@ -173,7 +173,7 @@ class GridPriorGenerator:
         return priors.boxes
 
     def _numbers(self) -> list[list[list[float]]]:
-        """What :meth:`base_boxes` returns for each level, as numbers; kept, for a compiler cannot read them off later."""
+        """What :meth:`base_boxes` returns for each level, as numbers; kept, for a compiler cannot read them then."""
         if self._base_numbers is None:
             self._base_numbers = [self.base_boxes(level).tolist() for level in range(self.num_levels)]
         return self._base_numbers
