@@ -133,7 +133,7 @@ def add_scaling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--at-truths", type=int, help="along the other axes (7)")
     parser.add_argument("--at-images", type=int, help="along the other axes (4)")
     parser.add_argument("--at-size", type=size, help="along the other axes (800x1344)")
-    parser.add_argument("--limit", type=float, help="seconds; mmdetection's head is not measured beyond (3)")
+    parser.add_argument("--limit", type=float, help="seconds; mmdetection's head is not measured beyond (2)")
     add_common(parser, rounds=3, seconds=10)
 
 

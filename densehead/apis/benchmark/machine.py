@@ -42,8 +42,15 @@ def describe(device: str) -> dict:
 
 
 def command() -> str:
-    """Return the command line of this process, from the clone's root."""
-    return shlex.join(["python", f"tools/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    """Return the command line of this process, from the clone's root, without where the figures went."""
+    words = iter(sys.argv[1:])
+    kept = []
+    for word in words:
+        if word == "--out":
+            next(words, None)
+        elif not word.startswith("--out="):
+            kept.append(os.path.relpath(word) if os.path.isabs(word) else word)
+    return shlex.join(["python", f"tools/{Path(sys.argv[0]).name}", *kept])
 
 
 def check_device(device: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from densehead.apis.benchmark import plots, tables
+from densehead.apis.benchmark.sides import CONFIGS
 
 
 def write_json(record: dict, path: Path) -> Path:
@@ -75,10 +76,18 @@ def joined(records: Sequence[dict]) -> list[dict]:
         rows = {_place(row): row for one in (found.get(key), record) if one for row in one["rows"]}
         commands = [one["machine"]["command"] for one in (found.get(key), record) if one]
         machine = {**record["machine"], "command": "\n".join(dict.fromkeys(commands))}
-        found[key] = {**record, "machine": machine, "rows": list(rows.values())}
+        found[key] = {**record, "machine": machine, "rows": sorted(rows.values(), key=_order)}
     return list(found.values())
 
 
 def _place(row: dict) -> tuple:
     """What a row is about."""
     return tuple(str(row.get(key)) for key in ("name", "head", "axis", "value", "truths", "stage"))
+
+
+def _order(row: dict) -> tuple:
+    """Where a row stands: heads as in the list of configs, and small values first; trainings as they came."""
+    known = list(CONFIGS)
+    head = row.get("head")
+    number = known.index(head) if head in known else len(known)
+    return number, str(head), str(row.get("axis")), row.get("value", 0), row.get("truths", 0)

@@ -14,6 +14,7 @@ from densehead.apis.benchmark.tables import value_name
 from densehead.typing import Size
 
 AXES = ("truths", "images", "size")
+PATIENCE = 3  # how many times the limit mmdetection's head may be expected to take
 SPARE = 0.6  # share of the free memory that mmdetection's head may be expected to need
 STAGE = "loss+backward"
 
@@ -29,7 +30,8 @@ class ScalingOptions:
         images: in a batch.
         sizes: height and width of the images, pixels.
         at_truths, at_images, at_size: where the other axes are measured.
-        limit: seconds; where mmdetection's head took longer, it is not measured at larger values of that axis.
+        limit: seconds; where mmdetection's head took longer, or is expected to take ``PATIENCE`` times as long, it is
+            not measured at larger values of that axis.
     """
 
     configs: str
@@ -44,7 +46,7 @@ class ScalingOptions:
     classes: int = 80
     rounds: int = 3
     seconds: float = 10.0
-    limit: float = 3.0
+    limit: float = 2.0
     device: str = "cpu"
     reference: bool = True
     memory: bool = True
@@ -134,7 +136,10 @@ def reason_to_skip(before: Sequence[dict], value: float, options: ScalingOptions
     seconds = last[THEIRS]["min_ms"] / 1e3
     if seconds > options.limit:
         return f"{seconds:.1f} s at {value_name(last)}"
-    needed = (last[THEIRS]["peak_mb"] or 0) * value / last["value"]
+    growth = value / last["value"]
+    if seconds * growth > PATIENCE * options.limit:
+        return f"it would take about {seconds * growth:.0f} s"
+    needed = (last[THEIRS]["peak_mb"] or 0) * growth
     free = free_megabytes(options.device)
     return f"it would need about {needed:.0f} MB of {free:.0f}" if needed > SPARE * free else None
 
