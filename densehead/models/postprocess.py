@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from densehead.ops import batched_nms, clip_boxes, full_precision, pairwise_iou
+from densehead.ops import aligned_iou, batched_nms, clip_boxes, full_precision
 from densehead.structures import LevelTensor, Predictions, Priors, horizontal_boxes
 
 if TYPE_CHECKING:
     from densehead.models.heads.base import DenseHead
 
 
-_VOTES = 1 << 22  # pairs of a detection and a candidate that are looked at together
+FIRST_LOOK = 10  # times as many candidates as detections are asked for
+BLOCK = 32
+_VOTES = 1 << 20  # pairs of a detection and a candidate that are looked at together
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class Candidates:
     prior_index: Tensor
     labels: Tensor
     scores: Tensor
+
+    def take(self, index: Tensor) -> Candidates:
+        """Return those of some places."""
+        return Candidates(self.image_index[index], self.prior_index[index], self.labels[index], self.scores[index])
 
 
 def find_classes(head: DenseHead, predictions: Predictions, cfg: Mapping) -> Candidates:
@@ -56,7 +63,7 @@ def find_priors(head: DenseHead, predictions: Predictions, cfg: Mapping) -> Cand
         if has_quality:
             best = head.fuse_scores(best, predictions["quality_logits"].maps[number].float())
         rows = best.flatten(1)
-        image, index = (rows > score_thr).nonzero(as_tuple=True)
+        image, index = _above(rows, score_thr)
         if nms_pre > 0:
             image, index, _ = _best_of_each_image(image, index, rows[image, index], nms_pre, rows.shape[0])
         images.append(image)
@@ -105,22 +112,53 @@ def detect(
     """
     _check(cfg, image_metas, predictions["cls_logits"].maps[0].shape[0], rescale, with_nms)
     found = head.find_candidates(predictions, cfg)
-    boxes = head.boxes_at(predictions, priors, found.image_index, found.prior_index)
-    if getattr(head.bbox_coder, "clip_border", True):
-        boxes = clip_boxes(boxes[:, None], _per_box(image_metas, "img_shape", found, boxes))[:, 0]
-    if rescale:
-        boxes = boxes / _per_box(image_metas, "scale_factor", found, boxes).repeat(1, 2)
-    every = InstanceData(bboxes=boxes, scores=found.scores, labels=found.labels)
-    smallest = cfg.get("min_bbox_size", -1)
-    is_kept = (boxes[:, 2:] - boxes[:, :2] > smallest).all(-1) | (smallest < 0)
-    results = []
-    for image in range(len(image_metas)):
-        mine = every[is_kept & (found.image_index == image)]
-        results.append(head.refine_detections(_suppress(mine, cfg), mine) if with_nms else mine)
+    everywhere = [(found.image_index == image).nonzero().squeeze(1) for image in range(len(image_metas))]
+    limit = _limit(cfg) if with_nms else -1
+    looks = [None]  # of how many candidates an image's boxes are read; None for all
+    if limit > 0 and not head.refines_detections and cfg["nms"] and cfg["nms"].get("type", "nms") == "nms":
+        looks = [FIRST_LOOK * limit, None]  # what suppression leaves of the best is the beginning of what it leaves
+    for count in looks:
+        places = [_best(index, found.scores, count) for index in everywhere]
+        some = found.take(torch.cat(places))
+        boxes = _read_boxes(head, predictions, priors, image_metas, some, rescale)
+        smallest = cfg.get("min_bbox_size", -1)
+        if smallest >= 0:
+            is_kept = (boxes[:, 2:] - boxes[:, :2] > smallest).all(-1)
+            some, boxes = some.take(is_kept), boxes[is_kept]
+        results = _results(head, some, boxes, cfg, len(image_metas), with_nms)
+        lengths = zip(results, places, everywhere, strict=True)
+        if all(len(result) == limit or len(index) == len(all_of) for result, index, all_of in lengths):
+            break
     if getattr(head.bbox_coder, "use_box_type", False):
         for result in results:
             result.bboxes = horizontal_boxes(result.bboxes)
     return results
+
+
+def _limit(cfg: Mapping) -> int:
+    """How many detections an image may have at most, -1 for any number."""
+    limits = [limit for limit in (cfg.get("max_per_img", -1), (cfg["nms"] or {}).get("max_num", -1)) if limit > 0]
+    return min(limits, default=-1)
+
+
+def _best(index: Tensor, scores: Tensor, count: int | None) -> Tensor:
+    """Return the ``count`` of some candidates that score best, and those that score the same, in their order."""
+    if count is None or len(index) <= count:
+        return index
+    scores = scores[index]
+    return index[scores >= scores.topk(count).values[-1]]
+
+
+def _read_boxes(
+    head: DenseHead, predictions: Predictions, priors: Priors, metas: list[dict], found: Candidates, rescale: bool
+) -> Tensor:
+    """Return (N, 4) the boxes of candidates, clipped and, where asked for, in pixels of the original images."""
+    boxes = head.boxes_at(predictions, priors, found.image_index, found.prior_index)
+    if getattr(head.bbox_coder, "clip_border", True):
+        boxes = clip_boxes(boxes[:, None], _per_box(metas, "img_shape", found, boxes))[:, 0]
+    if rescale:
+        boxes = boxes / _per_box(metas, "scale_factor", found, boxes).repeat(1, 2)
+    return boxes
 
 
 def candidates(logits: LevelTensor, score_thr: float, nms_pre: int, *, is_sigmoid: bool) -> Candidates:
@@ -141,7 +179,7 @@ def candidates(logits: LevelTensor, score_thr: float, nms_pre: int, *, is_sigmoi
         if not is_sigmoid:
             scores = scores.float().softmax(2)[:, :, :-1]
         rows = scores.flatten(1)
-        image, index = (rows > (_logit(score_thr) if is_sigmoid else score_thr)).nonzero(as_tuple=True)
+        image, index = _above(rows, _logit(score_thr) if is_sigmoid else score_thr)
         value = rows[image, index].float()
         if nms_pre > 0:
             image, index, value = _best_of_each_image(image, index, value, nms_pre, rows.shape[0])
@@ -156,6 +194,24 @@ def candidates(logits: LevelTensor, score_thr: float, nms_pre: int, *, is_sigmoi
     value = torch.cat(values)
     scores = value.sigmoid() if is_sigmoid else value
     return Candidates(torch.cat(images), torch.cat(places), torch.cat(labels), scores)
+
+
+def _above(rows: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return rows and columns of the few entries of (n, m) that are above a threshold, row by row.
+
+    On the host the greatest of a block is looked at first: most scores are of background.
+    """
+    flat = rows.flatten()
+    whole = flat.numel() // BLOCK * BLOCK
+    if flat.is_cuda or not whole:
+        return (rows > threshold).nonzero(as_tuple=True)
+    blocks = flat[:whole].view(-1, BLOCK)
+    block = (~(blocks.amax(1) <= threshold)).nonzero().squeeze(1)  # with those that hold a NaN
+    hit, place = (blocks[block] > threshold).nonzero(as_tuple=True)
+    tail = (flat[whole:] > threshold).nonzero().squeeze(1) + whole
+    index = torch.cat([block[hit] * BLOCK + place, tail])
+    row = index.div(rows.shape[1], rounding_mode="floor")
+    return row, index - row * rows.shape[1]
 
 
 def _best_of_each_image(
@@ -174,12 +230,45 @@ def _best_of_each_image(
     return image[keep], index[keep], value[keep]
 
 
-def _suppress(result: InstanceData, cfg: Mapping) -> InstanceData:
-    dets, keep = batched_nms(result.bboxes, result.scores, result.labels, cfg["nms"])
-    limit = cfg.get("max_per_img", -1)
-    result = result[keep]
-    result.scores = dets[:, -1]  # soft_nms lowers them
-    return result[:limit] if limit > 0 else result
+def _results(
+    head: DenseHead, found: Candidates, boxes: Tensor, cfg: Mapping, num_images: int, with_nms: bool
+) -> list[InstanceData]:
+    """Return what becomes of the candidates of each image; ``found`` has them image by image."""
+
+    def instances(index: Tensor, scores: Tensor | None = None) -> InstanceData:
+        scores = found.scores[index] if scores is None else scores
+        return InstanceData(bboxes=boxes[index], scores=scores, labels=found.labels[index])
+
+    starts = torch.searchsorted(found.image_index, torch.arange(num_images + 1, device=boxes.device)).tolist()
+    parts = [torch.arange(*ends, device=boxes.device) for ends in pairwise(starts)]
+    if not with_nms:
+        return [instances(part) for part in parts]
+    detected = [instances(*kept) for kept in _suppress(found, boxes, parts, cfg)]
+    if not head.refines_detections:
+        return detected
+    return [head.refine_detections(one, instances(part)) for one, part in zip(detected, parts, strict=True)]
+
+
+def _suppress(found: Candidates, boxes: Tensor, parts: list[Tensor], cfg: Mapping) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield of each image (k,) which of the candidates stay, and their scores, which soft suppression lowers."""
+    limit, nms_cfg = _limit(cfg), dict(cfg["nms"] or {})
+    nms_cfg.pop("max_num", None)
+    if boxes.device.type == "cpu" and nms_cfg and nms_cfg.get("type", "nms") == "nms":  # all images at once
+        agnostic = nms_cfg.pop("class_agnostic", False)
+        most = 1 + (found.labels.max().item() if len(boxes) and not agnostic else 0)
+        groups = found.image_index * most + (0 if agnostic else found.labels)
+        keep = batched_nms(boxes, found.scores, groups, nms_cfg)[1]
+        image = found.image_index[keep]
+        for number in range(len(parts)):
+            mine = keep[image == number][: limit if limit > 0 else None]
+            yield mine, found.scores[mine]
+        return
+    if nms_cfg and limit > 0:
+        nms_cfg["max_num"] = limit
+    for part in parts:
+        dets, keep = batched_nms(boxes[part], found.scores[part], found.labels[part], nms_cfg or None)
+        some = slice(limit if limit > 0 else None)
+        yield part[keep[some]], dets[some, -1]
 
 
 def vote_boxes(
@@ -197,20 +286,36 @@ def vote_boxes(
         min_iou: candidates that overlap less do not count.
     """
     dets = dets[dets.labels.argsort(stable=True)]
-    size = max(_VOTES // max(len(others), 1), 1)
-    parts = zip(dets.bboxes.split(size), dets.labels.split(size), strict=True)
-    boxes = torch.cat([_mean_boxes(*part, others, sigma, min_iou) for part in parts])
-    return InstanceData(bboxes=boxes, scores=dets.scores, labels=dets.labels)
+    labels, order = others.labels.sort(stable=True)
+    sides, scores = full_precision(others.bboxes)[order], full_precision(others.scores)[order]
+    # of each detection the candidates of its class, which stand side by side
+    first = torch.searchsorted(labels, dets.labels)
+    count = torch.searchsorted(labels, dets.labels, right=True) - first
+    boxes = [others.bboxes[:0]] + [
+        _mean_boxes(dets.bboxes[some], sides, scores, first[some], count[some], sigma, min_iou)
+        for some in _parts(count, _VOTES)
+    ]
+    return InstanceData(bboxes=torch.cat(boxes), scores=dets.scores, labels=dets.labels)
 
 
-def _mean_boxes(boxes: Tensor, labels: Tensor, others: InstanceData, sigma: float, min_iou: float) -> Tensor:
-    iou = pairwise_iou(boxes, others.bboxes)  # (n, m)
-    counts = (iou > min_iou) & (labels[:, None] == others.labels)
-    weight = torch.exp(-((1 - iou) ** 2) / sigma) * full_precision(others.scores) * counts
-    total = weight.sum(1, keepdim=True)
-    # side by side rather than as a matrix product, which TF32 and autocast round by half a pixel
-    mean = torch.stack([(weight * side).sum(1) for side in full_precision(others.bboxes).unbind(1)], 1) / total
-    return mean.where(total > 0, boxes)  # a box without extent overlaps not even itself
+def _parts(count: Tensor, size: int) -> list[slice]:
+    """Cut (n,) counts into runs whose sum is about ``size``."""
+    part = (count.cumsum(0) - count).div(size, rounding_mode="floor")
+    ends = [0, *part.unique_consecutive(return_counts=True)[1].cumsum(0).tolist()]
+    return [slice(*both) for both in pairwise(ends)]
+
+
+def _mean_boxes(
+    boxes: Tensor, sides: Tensor, scores: Tensor, first: Tensor, count: Tensor, sigma: float, min_iou: float
+) -> Tensor:
+    """The means (n, 4) around boxes (n, 4); of each vote the ``count`` candidates from ``first`` on."""
+    row = torch.arange(len(boxes), device=boxes.device).repeat_interleave(count)
+    place = torch.arange(len(row), device=boxes.device) + (first - count.cumsum(0) + count)[row]
+    iou = aligned_iou(boxes[row], sides[place])
+    weight = torch.exp(-((1 - iou) ** 2) / sigma) * scores[place] * (iou > min_iou)
+    votes = torch.cat([weight[:, None] * sides[place], weight[:, None]], 1)
+    total = votes.new_zeros(len(boxes), 5).index_add_(0, row, votes)
+    return (total[:, :4] / total[:, 4:]).where(total[:, 4:] > 0, boxes)  # a box without extent overlaps not even itself
 
 
 def _logit(score: float) -> float:

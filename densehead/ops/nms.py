@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torchvision.ops
 from torch import Tensor
 
-from densehead.ops.backend import mmcv_ops, mmcv_serves
+from densehead.ops.backend import is_forced, mmcv_ops, mmcv_serves
 from densehead.ops.boxes import aligned_iou, full_precision
 
 _TINY = torch.finfo(torch.float32).tiny
+Suppression = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
+AT_FIRST = 10  # times as many of the best boxes as are to be kept
 METHODS = ("naive", "linear", "gaussian")
 _KEYS = {
     "nms": {"iou_threshold", "offset", "score_threshold", "max_num"},
@@ -21,6 +25,7 @@ _KEYS = {
 # is cheaper (measured on CPU; a GPU sweeps thousands at once, and pays for every launch). Other devices may have no
 # float64, which the one sweep takes.
 _SWEEP_LIMIT = {"cpu": 1000, "cuda": 25_000}
+_PAIRS_LIMIT = 1 << 18  # pairs of boxes of one class, up to which looking at all of them together is faster still
 
 
 def nms(
@@ -115,13 +120,44 @@ def batched_nms(
         return _dets(boxes, scores), torch.zeros(0, dtype=torch.long, device=boxes.device)
     groups = torch.zeros_like(idxs, dtype=torch.long) if class_agnostic else idxs.long()
     max_num = options.pop("max_num", -1)
-    if mmcv_serves(boxes):
-        cfg = dict(options, type=kind, split_thr=split_thr)
+    suppress = _suppression(boxes, kind, options, split_thr, class_agnostic)
+    if kind == "soft_nms" or max_num <= 0:
+        return suppress(boxes, scores, groups, max_num)
+    return _best_of(boxes, scores, groups, max_num, suppress)
+
+
+def _suppression(boxes: Tensor, kind: str, options: dict, split_thr: int, class_agnostic: bool) -> Suppression:
+    """Return what suppresses boxes, scores and groups down to a number: mmcv's operator or torchvision's."""
+    # on a CPU, hard suppression here is faster than mmcv's operator
+    if not mmcv_serves(boxes) or (kind == "nms" and boxes.device.type == "cpu" and not is_forced()):
+        return partial(_soft if kind == "soft_nms" else _grouped, **options)
+    cfg = dict(options, type=kind, split_thr=split_thr)
+
+    def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, max_num: int) -> tuple[Tensor, Tensor]:
         dets, keep = mmcv_ops().batched_nms(boxes.float(), scores.float(), groups, cfg, class_agnostic=class_agnostic)
         keep = keep[: max_num if max_num > 0 else None]
         return _dets(boxes[keep], scores[keep] if kind == "nms" else dets[: len(keep), 4]), keep
-    suppress = _soft if kind == "soft_nms" else _grouped
-    return suppress(boxes, scores, groups, max_num=max_num, **options)
+
+    return suppress
+
+
+def _best_of(
+    boxes: Tensor, scores: Tensor, groups: Tensor, max_num: int, suppress: Suppression
+) -> tuple[Tensor, Tensor]:
+    """Return the ``max_num`` best that hard suppression leaves, from as many of the best boxes as that takes.
+
+    A box is suppressed by better ones alone. So what the best boxes leave among themselves is the beginning of what all
+    leave, and most boxes are never looked at.
+    """
+    count = AT_FIRST * max_num
+    while 2 * count < len(scores):
+        least = scores.topk(count).values[-1]
+        some = (scores >= least).nonzero().squeeze(1)  # with all that score the same
+        dets, keep = suppress(boxes[some], scores[some], groups[some], max_num)
+        if len(keep) == max_num:
+            return dets, some[keep]
+        count *= AT_FIRST
+    return suppress(boxes, scores, groups, max_num)
 
 
 def _read(nms_cfg: dict[str, Any], class_agnostic: bool) -> tuple[str, dict[str, Any], bool, int]:
@@ -173,23 +209,58 @@ def _grouped(
     boxes: Tensor,
     scores: Tensor,
     groups: Tensor,
+    max_num: int,
     iou_threshold: float,
     offset: int = 0,
     score_threshold: float = 0,
-    max_num: int = -1,
 ) -> tuple[Tensor, Tensor]:
     """Suppress within each group by torchvision's operator."""
     candidates = torch.nonzero(scores > score_threshold).squeeze(1) if score_threshold > 0 else None
     every = boxes, scores, groups
     some_boxes, some_scores, groups = every if candidates is None else (one[candidates] for one in every)
     some_boxes, some_scores = _widened(full_precision(some_boxes), offset), full_precision(some_scores)
-    sweep = _sweep_once if len(some_scores) <= _SWEEP_LIMIT.get(boxes.device.type, 0) else _sweep_each
-    keep = sweep(some_boxes, some_scores, groups, iou_threshold)
+    keep = _sweep(some_boxes, some_scores, groups, iou_threshold)
     if max_num > 0:
         keep = keep[:max_num]
     if candidates is not None:
         keep = candidates[keep]
     return _dets(boxes[keep], scores[keep]), keep
+
+
+def _sweep(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
+    """Return (k,) the boxes that stay, best first, in whichever way is the fastest."""
+    if boxes.device.type == "cpu":
+        order = scores.argsort(descending=True, stable=True)
+        order = order[groups[order].argsort(stable=True)]  # groups side by side, the best first
+        counts = torch.unique_consecutive(groups[order], return_counts=True)[1]
+        if (counts * (counts - 1)).sum() <= 2 * _PAIRS_LIMIT:
+            return _sweep_pairs(boxes, scores, order, counts, iou_threshold)
+    once = len(scores) <= _SWEEP_LIMIT.get(boxes.device.type, 0)
+    return (_sweep_once if once else _sweep_each)(boxes, scores, groups, iou_threshold)
+
+
+def _sweep_pairs(boxes: Tensor, scores: Tensor, order: Tensor, counts: Tensor, iou_threshold: float) -> Tensor:
+    """Compare every box with the worse ones of its group, all pairs at once.
+
+    ``order`` (n,) has the boxes group by group, best first, ``counts`` how many a group has. Of the pairs that overlap
+    a worse box goes if the better one stays: what stays is found by repeating that until nothing changes.
+    """
+    place = torch.arange(len(order))
+    worse = counts.cumsum(0).repeat_interleave(counts) - place - 1  # how many follow in the group
+    first = place.repeat_interleave(worse)
+    second = torch.arange(len(first)) - (worse.cumsum(0) - worse)[first] + first + 1
+    boxes = boxes[order]
+    overlap = aligned_iou(boxes[first], boxes[second], eps=_TINY)
+    overlaps = (overlap > _in(overlap.dtype, iou_threshold)).nonzero().squeeze(1)
+    first, second = first[overlaps], second[overlaps]
+    stays = torch.ones(len(order), dtype=torch.bool)
+    while True:
+        before = stays
+        stays = torch.ones_like(before).index_fill_(0, second[before[first]], False)
+        if torch.equal(stays, before):
+            break
+    keep = order[stays].sort().values  # so that of equal scores the first comes first, whatever its group
+    return keep[scores[keep].argsort(descending=True, stable=True)]
 
 
 def _sweep_once(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
@@ -214,12 +285,12 @@ def _soft(
     boxes: Tensor,
     scores: Tensor,
     groups: Tensor,
+    max_num: int,
     iou_threshold: float = 0.3,
     sigma: float = 0.5,
     min_score: float = 1e-3,
     method: str = "linear",
     offset: int = 0,
-    max_num: int = -1,
 ) -> tuple[Tensor, Tensor]:
     """Soft-suppress within each group: all groups at once, on the CPU, where mmcv's operator does it too."""
     final = _decayed(

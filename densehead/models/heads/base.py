@@ -120,6 +120,11 @@ class DenseHead(BaseModule):
         """Return the detections of an image, made of what suppression left and of all its candidates."""
         return detections
 
+    @property
+    def refines_detections(self) -> bool:
+        """Whether all candidates are wanted, not only those that can become detections."""
+        return type(self).refine_detections is not DenseHead.refine_detections
+
     # ---- from features, as detectors call it -------------------------------------------------------------------
 
     def loss(self, x: Sequence[Tensor], batch_data_samples: list[DetDataSample]) -> dict[str, Tensor]:

@@ -228,6 +228,11 @@ class PAAHead(ATSSHead):
         """Return those of the best priors: ``nms_pre`` counts priors, ``score_thr`` holds for the fused score."""
         return find_priors(self, predictions, cfg)
 
+    @property
+    def refines_detections(self) -> bool:
+        """See the base class."""
+        return self.with_score_voting
+
     def refine_detections(self, detections: InstanceData, candidates: InstanceData) -> InstanceData:
         """Let boxes vote; the detections then come class by class."""
         return vote_boxes(detections, candidates) if self.with_score_voting else detections
