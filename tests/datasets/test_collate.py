@@ -87,7 +87,8 @@ def test_one_piece_is_sent(monkeypatch):
     _, (_, buffer) = parcel.__reduce__()
     assert buffer.dtype == torch.uint8
     sizes = [3 * height * width for height, width in (SIZES[0], SIZES[1], SIZES[3])]
-    assert 2 * sum(sizes) <= len(buffer) < 2 * sum(sizes) + 6 * 64
+    expected = 2 * sum(sizes) + 3 * 1500 * 4
+    assert expected <= len(buffer) < expected + 9 * 64
     batch = pickle.loads(pickle.dumps(parcel))
     assert len({image.untyped_storage().data_ptr() for image in batch["inputs"]}) == 1
     boxes = batch["data_samples"][2].gt_instances.bboxes
