@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from densehead.models.heads.base import DenseHead
 
 
+BoxesAt = Callable[[Tensor], Tensor]
 FIRST_LOOK = 10  # times as many candidates as detections are asked for
-BLOCK = 32
+BLOCK = 64
 _VOTES = 1 << 20  # pairs of a detection and a candidate that are looked at together
 
 
@@ -112,23 +114,18 @@ def detect(
     """
     _check(cfg, image_metas, predictions["cls_logits"].maps[0].shape[0], rescale, with_nms)
     found = head.find_candidates(predictions, cfg)
-    everywhere = [(found.image_index == image).nonzero().squeeze(1) for image in range(len(image_metas))]
-    limit = _limit(cfg) if with_nms else -1
-    looks = [None]  # of how many candidates an image's boxes are read; None for all
-    if limit > 0 and not head.refines_detections and cfg["nms"] and cfg["nms"].get("type", "nms") == "nms":
-        looks = [FIRST_LOOK * limit, None]  # what suppression leaves of the best is the beginning of what it leaves
-    for count in looks:
-        places = [_best(index, found.scores, count) for index in everywhere]
-        some = found.take(torch.cat(places))
-        boxes = _read_boxes(head, predictions, priors, image_metas, some, rescale)
-        smallest = cfg.get("min_bbox_size", -1)
-        if smallest >= 0:
-            is_kept = (boxes[:, 2:] - boxes[:, :2] > smallest).all(-1)
-            some, boxes = some.take(is_kept), boxes[is_kept]
-        results = _results(head, some, boxes, cfg, len(image_metas), with_nms)
-        lengths = zip(results, places, everywhere, strict=True)
-        if all(len(result) == limit or len(index) == len(all_of) for result, index, all_of in lengths):
-            break
+    found = found.take(found.image_index.argsort(stable=True))
+    read = partial(_read_boxes, head, predictions, priors, image_metas, rescale=rescale)
+    if not with_nms:
+        results = _by_image(found, *_large_enough(found, read(found), cfg), len(image_metas))
+    elif head.refines_detections:
+        index, boxes = _large_enough(found, read(found), cfg)
+        found = found.take(index)
+        every = _by_image(found, torch.arange(len(index), device=index.device), boxes, len(image_metas))
+        detected = _suppressed(found, lambda index: boxes[index], cfg, len(image_metas))
+        results = [head.refine_detections(*both) for both in zip(detected, every, strict=True)]
+    else:
+        results = _suppressed(found, lambda index: read(found.take(index)), cfg, len(image_metas))
     if getattr(head.bbox_coder, "use_box_type", False):
         for result in results:
             result.bboxes = horizontal_boxes(result.bboxes)
@@ -141,16 +138,8 @@ def _limit(cfg: Mapping) -> int:
     return min(limits, default=-1)
 
 
-def _best(index: Tensor, scores: Tensor, count: int | None) -> Tensor:
-    """Return the ``count`` of some candidates that score best, and those that score the same, in their order."""
-    if count is None or len(index) <= count:
-        return index
-    scores = scores[index]
-    return index[scores >= scores.topk(count).values[-1]]
-
-
 def _read_boxes(
-    head: DenseHead, predictions: Predictions, priors: Priors, metas: list[dict], found: Candidates, rescale: bool
+    head: DenseHead, predictions: Predictions, priors: Priors, metas: list[dict], found: Candidates, *, rescale: bool
 ) -> Tensor:
     """Return (N, 4) the boxes of candidates, clipped and, where asked for, in pixels of the original images."""
     boxes = head.boxes_at(predictions, priors, found.image_index, found.prior_index)
@@ -207,9 +196,10 @@ def _above(rows: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
         return (rows > threshold).nonzero(as_tuple=True)
     blocks = flat[:whole].view(-1, BLOCK)
     block = (~(blocks.amax(1) <= threshold)).nonzero().squeeze(1)  # with those that hold a NaN
-    hit, place = (blocks[block] > threshold).nonzero(as_tuple=True)
-    tail = (flat[whole:] > threshold).nonzero().squeeze(1) + whole
-    index = torch.cat([block[hit] * BLOCK + place, tail])
+    hit = (blocks.index_select(0, block) > threshold).flatten().nonzero().squeeze(1)
+    index = block[hit // BLOCK] * BLOCK + hit % BLOCK
+    if whole < flat.numel():
+        index = torch.cat([index, (flat[whole:] > threshold).nonzero().squeeze(1) + whole])
     row = index.div(rows.shape[1], rounding_mode="floor")
     return row, index - row * rows.shape[1]
 
@@ -230,45 +220,72 @@ def _best_of_each_image(
     return image[keep], index[keep], value[keep]
 
 
-def _results(
-    head: DenseHead, found: Candidates, boxes: Tensor, cfg: Mapping, num_images: int, with_nms: bool
-) -> list[InstanceData]:
-    """Return what becomes of the candidates of each image; ``found`` has them image by image."""
-
-    def instances(index: Tensor, scores: Tensor | None = None) -> InstanceData:
-        scores = found.scores[index] if scores is None else scores
-        return InstanceData(bboxes=boxes[index], scores=scores, labels=found.labels[index])
-
-    starts = torch.searchsorted(found.image_index, torch.arange(num_images + 1, device=boxes.device)).tolist()
-    parts = [torch.arange(*ends, device=boxes.device) for ends in pairwise(starts)]
-    if not with_nms:
-        return [instances(part) for part in parts]
-    detected = [instances(*kept) for kept in _suppress(found, boxes, parts, cfg)]
-    if not head.refines_detections:
-        return detected
-    return [head.refine_detections(one, instances(part)) for one, part in zip(detected, parts, strict=True)]
+def _large_enough(found: Candidates, boxes: Tensor, cfg: Mapping) -> tuple[Tensor, Tensor]:
+    """Return which candidates have boxes larger than ``min_bbox_size``, and these boxes."""
+    smallest = cfg.get("min_bbox_size", -1)
+    if smallest < 0:
+        return torch.arange(len(boxes), device=boxes.device), boxes
+    index = (boxes[:, 2:] - boxes[:, :2] > smallest).all(-1).nonzero().squeeze(1)
+    return index, boxes[index]
 
 
-def _suppress(found: Candidates, boxes: Tensor, parts: list[Tensor], cfg: Mapping) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield of each image (k,) which of the candidates stay, and their scores, which soft suppression lowers."""
+def _by_image(found: Candidates, index: Tensor, boxes: Tensor, num_images: int) -> list[InstanceData]:
+    """Return of each image the candidates at ``index`` (n,), image by image, whose boxes are (n, 4)."""
+    some = found.take(index)
+    return [
+        InstanceData(bboxes=boxes[start:stop], scores=some.scores[start:stop], labels=some.labels[start:stop])
+        for start, stop in pairwise(_starts(some.image_index, num_images))
+    ]
+
+
+def _starts(image_index: Tensor, num_images: int) -> list[int]:
+    """Where in (N,) image numbers, in order, each image begins, and the end."""
+    return torch.searchsorted(image_index, torch.arange(num_images + 1, device=image_index.device)).tolist()
+
+
+def _suppressed(found: Candidates, boxes_at: BoxesAt, cfg: Mapping, num_images: int) -> list[InstanceData]:
+    """Return what suppression leaves of each image; ``found`` has the candidates image by image.
+
+    A box is hard-suppressed by better ones alone. So what the best leave among themselves is the beginning of what all
+    leave, and of most candidates not even the boxes are read.
+    """
+    limit, nms_cfg = _limit(cfg), cfg["nms"]
+    every = torch.arange(len(found.scores), device=found.scores.device)
+    if limit > 0 and nms_cfg and nms_cfg.get("type", "nms") == "nms":
+        index = _best_of_each_image(found.image_index, every, found.scores, FIRST_LOOK * limit, num_images)[1]
+        if 2 * len(index) < len(every):
+            results = _suppress(found.take(index), boxes_at(index), cfg, num_images)
+            left_out = (found.image_index.bincount(minlength=num_images) > FIRST_LOOK * limit).tolist()
+            if all(len(result) == limit for result, more in zip(results, left_out, strict=True) if more):
+                return results
+    return _suppress(found, boxes_at(every), cfg, num_images)
+
+
+def _suppress(found: Candidates, boxes: Tensor, cfg: Mapping, num_images: int) -> list[InstanceData]:
+    index, boxes = _large_enough(found, boxes, cfg)
+    found = found.take(index)
     limit, nms_cfg = _limit(cfg), dict(cfg["nms"] or {})
     nms_cfg.pop("max_num", None)
+    some = slice(limit if limit > 0 else None)
+    results = []
     if boxes.device.type == "cpu" and nms_cfg and nms_cfg.get("type", "nms") == "nms":  # all images at once
-        agnostic = nms_cfg.pop("class_agnostic", False)
-        most = 1 + (found.labels.max().item() if len(boxes) and not agnostic else 0)
-        groups = found.image_index * most + (0 if agnostic else found.labels)
+        groups = found.image_index
+        if not nms_cfg.pop("class_agnostic", False) and len(boxes):
+            groups = groups * (found.labels.max() + 1) + found.labels
         keep = batched_nms(boxes, found.scores, groups, nms_cfg)[1]
         image = found.image_index[keep]
-        for number in range(len(parts)):
-            mine = keep[image == number][: limit if limit > 0 else None]
-            yield mine, found.scores[mine]
-        return
+        for number in range(num_images):
+            mine = keep[image == number][some]
+            results.append(InstanceData(bboxes=boxes[mine], scores=found.scores[mine], labels=found.labels[mine]))
+        return results
     if nms_cfg and limit > 0:
         nms_cfg["max_num"] = limit
-    for part in parts:
-        dets, keep = batched_nms(boxes[part], found.scores[part], found.labels[part], nms_cfg or None)
-        some = slice(limit if limit > 0 else None)
-        yield part[keep[some]], dets[some, -1]
+    for one in _by_image(found, torch.arange(len(boxes), device=boxes.device), boxes, num_images):
+        dets, keep = batched_nms(one.bboxes, one.scores, one.labels, nms_cfg or None)
+        one = one[keep[some]]
+        one.scores = dets[some, -1]  # soft_nms lowers them
+        results.append(one)
+    return results
 
 
 def vote_boxes(

@@ -15,7 +15,6 @@ from densehead.ops.boxes import aligned_iou, full_precision
 
 _TINY = torch.finfo(torch.float32).tiny
 Suppression = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
-AT_FIRST = 10  # times as many of the best boxes as are to be kept
 METHODS = ("naive", "linear", "gaussian")
 _KEYS = {
     "nms": {"iou_threshold", "offset", "score_threshold", "max_num"},
@@ -120,10 +119,7 @@ def batched_nms(
         return _dets(boxes, scores), torch.zeros(0, dtype=torch.long, device=boxes.device)
     groups = torch.zeros_like(idxs, dtype=torch.long) if class_agnostic else idxs.long()
     max_num = options.pop("max_num", -1)
-    suppress = _suppression(boxes, kind, options, split_thr, class_agnostic)
-    if kind == "soft_nms" or max_num <= 0:
-        return suppress(boxes, scores, groups, max_num)
-    return _best_of(boxes, scores, groups, max_num, suppress)
+    return _suppression(boxes, kind, options, split_thr, class_agnostic)(boxes, scores, groups, max_num)
 
 
 def _suppression(boxes: Tensor, kind: str, options: dict, split_thr: int, class_agnostic: bool) -> Suppression:
@@ -139,25 +135,6 @@ def _suppression(boxes: Tensor, kind: str, options: dict, split_thr: int, class_
         return _dets(boxes[keep], scores[keep] if kind == "nms" else dets[: len(keep), 4]), keep
 
     return suppress
-
-
-def _best_of(
-    boxes: Tensor, scores: Tensor, groups: Tensor, max_num: int, suppress: Suppression
-) -> tuple[Tensor, Tensor]:
-    """Return the ``max_num`` best that hard suppression leaves, from as many of the best boxes as that takes.
-
-    A box is suppressed by better ones alone. So what the best boxes leave among themselves is the beginning of what all
-    leave, and most boxes are never looked at.
-    """
-    count = AT_FIRST * max_num
-    while 2 * count < len(scores):
-        least = scores.topk(count).values[-1]
-        some = (scores >= least).nonzero().squeeze(1)  # with all that score the same
-        dets, keep = suppress(boxes[some], scores[some], groups[some], max_num)
-        if len(keep) == max_num:
-            return dets, some[keep]
-        count *= AT_FIRST
-    return suppress(boxes, scores, groups, max_num)
 
 
 def _read(nms_cfg: dict[str, Any], class_agnostic: bool) -> tuple[str, dict[str, Any], bool, int]:
