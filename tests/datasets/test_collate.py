@@ -31,10 +31,10 @@ class Images(torch.utils.data.Dataset):
         sample = DetDataSample(metainfo=dict(img_id=index, img_path=f"{index}.jpg", img_shape=self.sizes[index]))
         boxes = torch.rand(index, 4, generator=generator)
         sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.arange(index))
-        turned = image.permute(1, 2, 0)  # not contiguous
-        return dict(
-            inputs=image, data_samples=sample, other=dict(one=torch.tensor(1.5), turned=turned), name=f"{index}"
-        )
+        # strides that are not those of new tensors
+        other = dict(turned=image.permute(1, 2, 0), spread=torch.tensor(1).expand(1), one=torch.tensor(1.5))
+        other["large"] = torch.rand(1500, generator=generator)  # after images of an odd number of bytes
+        return dict(inputs=image, data_samples=sample, other=other, name=f"{index}")
 
 
 def load(function, workers, images=None, **keys):
