@@ -3,7 +3,7 @@
 from densehead.structures.assignment import IGNORED, NEGATIVE, Assignment, Positives
 from densehead.structures.boxes import box_tensor, horizontal_boxes
 from densehead.structures.det_data_sample import DetDataSample
-from densehead.structures.level_tensor import LevelTensor
+from densehead.structures.level_tensor import LevelTensor, Share
 from densehead.structures.predictions import Predictions
 from densehead.structures.priors import Grid, Priors
 from densehead.structures.targets import Targets, check_instances, check_labels
@@ -18,6 +18,7 @@ __all__ = [
     "Positives",
     "Predictions",
     "Priors",
+    "Share",
     "Targets",
     "box_tensor",
     "check_instances",

@@ -15,11 +15,11 @@ class Share:
     """Which of ``N`` priors stand in one piece of a quantity, and where in it.
 
     Attributes:
-        which: (n,) their numbers among the ``N``; None where the piece is the only one and has all of them.
+        which: (n,) their numbers among the ``N``, or a slice of them; None where the piece is the only one and has all.
         image, base, place: (n,) where they stand in the piece (B, A, c, S).
     """
 
-    which: Tensor | None
+    which: Tensor | slice | None
     image: Tensor
     base: Tensor
     place: Tensor
@@ -151,7 +151,7 @@ class _Read(torch.autograd.Function):
             return _pick(pieces[0], shares[0])
         picked = pieces[0].new_empty(count, pieces[0].shape[2])
         for share, piece in zip(shares, pieces, strict=True):
-            if len(share.which):
+            if len(share.place):
                 picked[share.which] = _pick(piece, share)
         return picked
 
@@ -168,7 +168,7 @@ def _spread(grad: Tensor, share: Share, form: tuple) -> Tensor:
     """Return a map of zeros, lying as the piece does, but for the gradient (N, c) at the share's places."""
     shape, stride, dtype, device = form
     spread = torch.empty_strided(shape, stride, dtype=dtype, device=device).zero_()
-    if share.which is not None and not len(share.which):
+    if not len(share.place):
         return spread
     index = [share.image, share.base, None, share.place]
     return torch.ops.aten.index_put_(spread, index, share.of(grad), True)  # a prior may be read twice

@@ -128,12 +128,10 @@ class AutoAssignHead(FCOSHead):
         per_truth = pairs.sum(log_prior.exp())
         scale_neg = self.neg_loss_weight / self._mean_over_ranks(per_truth.sum(), 1.0)
         labels = pairs.of_truth(targets.labels)
-        image, prior = _divide(pairs.place, len(priors))
-        objectness = predictions["quality_logits"].joined
-        background, cls_logits = background_and_logits(
-            predictions["cls_logits"].joined, objectness, scale_neg, image, labels, prior
-        )
-        objectness = pairs.of_place(full_precision(objectness))
+        classes, objectness = predictions["cls_logits"], predictions["quality_logits"]
+        shares = pairs.shares(classes, len(priors))
+        background, cls_logits = background_and_logits(classes, objectness, scale_neg, shares, labels)
+        objectness = pairs.of_place(full_precision(objectness.joined))
         boxes = self.bbox_coder.decode(priors.points, full_precision(predictions["box_deltas"].flat()))  # (B, P, 4)
 
         log_confidence = F.logsigmoid(cls_logits) + F.logsigmoid(objectness) - self._box_loss(boxes, targets, pairs)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from densehead.models.losses.dense import CHUNK, chunks
-from densehead.ops import full_precision
+from densehead.models.losses.background import SURE
+from densehead.models.losses.dense import CHUNK, by_stride, chunks, pick
+from densehead.ops import full_precision, fused_kernels
+from densehead.structures.level_tensor import LevelTensor, Share
 
 LEAST = 1e-38  # of what a logarithm is taken: 1 / LEAST is still finite
 
 
 def background_and_logits(
-    cls_logits: Tensor, objectness: Tensor, factor: Tensor, image: Tensor, label: Tensor, prior: Tensor
+    cls_logits: LevelTensor, objectness: LevelTensor, factor: Tensor, shares: list[Share], labels: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return what all scores cost as background, times ``factor``, and the class logits (N,) at some of them.
 
@@ -20,60 +24,106 @@ def background_and_logits(
     places that they were read from.
 
     Args:
-        cls_logits: (B, 1, C, P) in whatever memory order, before the sigmoid.
-        objectness: (B, 1, 1, P) before the sigmoid.
+        cls_logits: C numbers a prior, one prior at a place, before the sigmoid.
+        objectness: one number a prior, before the sigmoid.
         factor: a scalar without gradient.
-        image, label, prior: (N,) where to read.
+        shares: where to read: N priors of images.
+        labels: (N,) and of which classes.
     """
-    factor = factor.to(full_precision(cls_logits).dtype)
-    return _Background.apply(cls_logits, objectness, factor, (image, torch.zeros_like(image), label, prior))
+    factor = factor.to(full_precision(cls_logits.pieces[0]).dtype)
+    return _Background.apply(factor, shares, labels, *cls_logits.pieces, *objectness.pieces)
 
 
 class _Background(torch.autograd.Function):
     """Value and gradient in one pass over the logits, in the order of their memory and a cache's worth at a time.
 
-    With ``q = sigmoid(c) * sigmoid(o)`` the loss is ``-q^2 * log(1 - q)``, where
-    ``1 - q = sigmoid(-o) + sigmoid(-c) * sigmoid(o)`` does not cancel, however sure both are.
+    With ``q = sigmoid(c) * sigmoid(o)`` the loss is ``-q^2 * log(1 - q)``.
     """
 
     @staticmethod
-    def forward(ctx, cls_logits: Tensor, objectness: Tensor, factor: Tensor, index: tuple[Tensor, ...]):
-        is_object = full_precision(objectness).sigmoid()
-        is_nothing = (-full_precision(objectness)).sigmoid().clamp(min=LEAST)
-        grad = torch.empty_like(cls_logits, dtype=factor.dtype)
-        grad_objectness = torch.zeros_like(is_object)
-        order = sorted(range(4), key=lambda axis: cls_logits.stride(axis), reverse=True)
-        views = (cls_logits, grad, is_object, is_nothing, grad_objectness)
-        views = [view.expand_as(cls_logits).permute(order) for view in views]
-        classes = order.index(2)
-        size = CHUNK.get(cls_logits.device.type, CHUNK["cuda"])
-        total = torch.stack([_background(*some, classes) for some in chunks(size, *views)]).sum()
-        ctx.save_for_backward(grad, grad_objectness.mul_(is_nothing), factor, *index)
-        ctx.dtypes = cls_logits.dtype, objectness.dtype
-        return factor * total, cls_logits[index].to(factor.dtype)
+    def forward(ctx, factor: Tensor, shares: list[Share], labels: Tensor, *pieces: Tensor):
+        half = len(pieces) // 2
+        passes = [_dense_pass(*both, factor) for both in zip(pieces[:half], pieces[half:], strict=True)]
+        totals, grads, grads_objectness = zip(*passes, strict=True)
+        ctx.save_for_backward(*grads, *grads_objectness)
+        ctx.shares, ctx.labels, ctx.added = shares, labels, None
+        ctx.dtypes = [piece.dtype for piece in pieces]
+        return torch.stack(totals).sum(), pick(pieces[:half], shares, labels).to(factor.dtype)
 
     @staticmethod
     def backward(ctx, grad_total: Tensor, grad_logits: Tensor):
-        grad, grad_objectness, factor, *index = ctx.saved_tensors
-        scale = factor * grad_total
-        grad = (grad * scale).index_put_(tuple(index), grad_logits, accumulate=True)
-        return grad.to(ctx.dtypes[0]), (grad_objectness * scale).to(ctx.dtypes[1]), None, None
+        half = len(ctx.shares)
+        grads, grads_objectness = ctx.saved_tensors[:half], ctx.saved_tensors[half:]
+        if ctx.added is not None:  # what an earlier call has added to what was kept is taken back
+            grads = [grad.clone() for grad in grads]
+            _add_at(grads, ctx.shares, ctx.labels, -ctx.added)
+        if grad_total.device.type != "cpu" or grad_total.item() != 1:  # on the host the look spares a pass
+            grads, grads_objectness = ([one * grad_total for one in some] for some in (grads, grads_objectness))
+        elif ctx.added is None:  # past the counter of versions: this class knows what it does to what it kept
+            grads, ctx.added = [grad.data for grad in grads], grad_logits
+        _add_at(grads, ctx.shares, ctx.labels, grad_logits)
+        found = (grad.to(dtype) for grad, dtype in zip((*grads, *grads_objectness), ctx.dtypes, strict=True))
+        return None, None, None, *found
+
+
+def _add_at(grads: Sequence[Tensor], shares: list[Share], labels: Tensor, values: Tensor) -> None:
+    for grad, share in zip(grads, shares, strict=True):
+        place = share.image, share.base, share.of(labels), share.place
+        grad.index_put_(place, share.of(values), accumulate=True)
+
+
+def _dense_pass(logits: Tensor, objectness: Tensor, factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the sum of the losses and the gradients of logits (B, 1, C, S) and objectness (B, 1, 1, S)."""
+    grad = torch.empty_like(logits, dtype=factor.dtype)
+    kernels = fused_kernels(logits)
+    if kernels is not None:
+        total, grad_objectness = kernels.joint_background(logits[:, 0], objectness[:, 0, 0], grad[:, 0], LEAST)
+        return total * factor, grad.mul_(factor), (grad_objectness * factor)[:, None, None]
+    is_object = full_precision(objectness).sigmoid()
+    is_nothing = (-full_precision(objectness)).sigmoid().clamp(min=LEAST)
+    grad_objectness = torch.zeros_like(is_object)
+    order = by_stride(logits)
+    views = (logits, grad, is_object, is_nothing, grad_objectness)
+    views = [view.expand_as(logits).permute(order) for view in views]
+    classes = order.index(2)
+    on_host = logits.device.type == "cpu"
+    scale = factor.item() if on_host else factor
+    sums = [_background(*some, classes, scale) for some in chunks(CHUNK["cpu" if on_host else "cuda"], *views)]
+    return torch.stack(sums).sum(), grad, grad_objectness.mul_(is_nothing)
 
 
 def _background(
-    logits: Tensor, grad: Tensor, is_object: Tensor, is_nothing: Tensor, grad_objectness: Tensor, classes: int
+    logits: Tensor,
+    grad: Tensor,
+    is_object: Tensor,
+    is_nothing: Tensor,
+    grad_objectness: Tensor,
+    classes: int,
+    factor: float | Tensor,
 ) -> Tensor:
     """Return the sum of the losses of a piece of the maps; write the gradient of the logits and, without its factor
     ``is_nothing``, add that of the objectness, which is repeated along the axis ``classes``.
     """
-    is_other = torch.neg(logits.to(grad.dtype), out=grad).sigmoid_()
-    rest = is_other * is_object
-    joint = is_object - rest
-    rest.add_(is_nothing)  # 1 - joint
-    slope = joint / rest
-    log_rest = rest.log_()
-    joint.square_()
-    slope.sub_(log_rest, alpha=2).mul_(joint)  # the derivative by joint, times joint
+    is_class = full_precision(logits).sigmoid()
+    joint = is_class * is_object
+    is_other = None
+    if joint.device.type == "cpu" and joint.numel() and logits.amax() < SURE:
+        log_rest, rest = torch.neg(joint).log1p_(), 1 - joint
+    else:  # in which nothing cancels, however sure both are
+        is_other = (-full_precision(logits)).sigmoid()
+        rest = torch.addcmul(is_nothing, is_other, is_object)
+        log_rest = rest.log()
+    odds = torch.div(joint, rest, out=rest)
+    if isinstance(factor, float):
+        square = torch.addcmul(joint.new_zeros(()), joint, joint, value=factor)
+    else:
+        square = joint.square().mul_(factor)
+    doubled = torch.addcmul(joint.new_zeros(()), square, log_rest, value=-2, out=log_rest)
+    total = doubled.sum() / 2
+    slope = torch.addcmul(doubled, square, odds, out=doubled)  # the derivative by joint, times joint
     grad_objectness.select(classes, 0).add_(slope.sum(classes))
-    grad.mul_(slope)
-    return -log_rest.mul_(joint).sum()
+    if is_other is None:
+        torch.addcmul(slope, is_class, slope, value=-1, out=grad)
+    else:
+        torch.mul(slope, is_other, out=grad)
+    return total

@@ -7,6 +7,7 @@ level. How long it is decides the size of everything that follows, so on CUDA ma
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 
 from densehead.models.assigners.candidates import GridTensors
 from densehead.ops import aligned_iou
-from densehead.structures import Priors, Targets
+from densehead.structures import LevelTensor, Priors, Share, Targets
 
 BLOCK = 16  # neighbouring priors that are looked at together
 OVERLAPS = 1 << 16  # that are computed at a time: a dozen buffers of them fit a core's second-level cache
@@ -29,18 +30,33 @@ class Pairs:
         truth: (N,) ``image * G + ground truth``.
         place: (N,) ``image * P + prior``.
         num_truths: ``B * G``, padded ones among them.
+        level_sizes: how many pairs are of each level, one level after the other; None where they are mixed.
     """
 
     truth: Tensor
     place: Tensor
     num_truths: int
+    level_sizes: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return self.truth.shape[0]
 
     def joined(self, truth: Tensor, place: Tensor) -> Pairs:
-        """Return these pairs and more of them."""
+        """Return these pairs and more of them, of any level."""
         return Pairs(torch.cat([self.truth, truth]), torch.cat([self.place, place]), self.num_truths)
+
+    def shares(self, tensor: LevelTensor, num_priors: int) -> list[Share]:
+        """Return where the pairs' priors stand in the pieces of a quantity with one prior at a place."""
+        image = self.place.div(max(num_priors, 1), rounding_mode="floor")
+        prior = self.place - image * num_priors
+        if self.level_sizes is None or len(tensor.pieces) != len(self.level_sizes):
+            return tensor.shares(image, prior)
+        base, shares, first, start = torch.zeros_like(prior), [], 0, 0
+        for size, piece in zip(self.level_sizes, tensor.pieces, strict=True):
+            mine = slice(first, first + size)
+            shares.append(Share(mine, image[mine], base[mine], prior[mine] - start))
+            first, start = first + size, start + piece.shape[-1]
+        return shares
 
     def of_truth(self, values: Tensor) -> Tensor:
         """Return (N,): of values (B * G,) or (B, G) those of each pair's truth."""
@@ -98,20 +114,24 @@ def inside_pairs(priors: Priors, targets: Targets) -> Pairs:
     image = torch.arange(targets.num_images, device=corner.device)[:, None, None]
     corner = corner + image * len(priors)
 
-    number = (rows * columns).flatten()  # of cells, of every truth's rectangle on every grid
+    number = (rows * columns).movedim(-1, 0).flatten()  # of cells, of every grid's rectangle around every truth
     end = number.cumsum(0)
-    total = int(end[-1]) if len(end) else 0
-    owner = torch.arange(len(number), device=number.device).repeat_interleave(number, output_size=total)
+    num_truths = columns.shape[0] * columns.shape[1]
+    ends = end[num_truths - 1 :: num_truths].tolist() if num_truths else [0]
+    owner = torch.arange(len(number), device=number.device).repeat_interleave(number, output_size=ends[-1])
 
     def of_owner(values: Tensor) -> Tensor:
-        return values.expand_as(columns).flatten().index_select(0, owner)
+        return values.expand_as(columns).movedim(-1, 0).flatten().index_select(0, owner)
 
-    cell = torch.arange(total, device=number.device) - of_owner((end - number).view_as(columns))
+    cell = torch.arange(ends[-1], device=number.device) - (end - number).index_select(0, owner)
     row = cell.div(of_owner(columns), rounding_mode="floor")
     # on its way through the rectangle a cell passes the rest of every row of the grid
     skipped = row * of_owner(grids.width - columns)
     place = of_owner(corner) + (cell + skipped) * of_owner(grids.step)
-    return Pairs(owner.div(len(grids.start), rounding_mode="floor"), place, rows.shape[0] * rows.shape[1])
+    level = [grid.level for grid in priors.grids]
+    is_by_level = level == list(range(priors.num_levels))
+    sizes = tuple(stop - start for start, stop in pairwise([0, *ends])) if is_by_level and num_truths else None
+    return Pairs(owner.remainder(max(num_truths, 1)), place, num_truths, sizes)
 
 
 def _first_beyond(limit: Tensor, origin: Tensor, stride: Tensor) -> Tensor:
