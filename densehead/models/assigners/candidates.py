@@ -6,13 +6,14 @@ the number of candidates, never with ground truths times priors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from densehead.ops import constant
 from densehead.structures import Grid, Priors
 
 # (candidate pairs of a chunk) * (a dozen live numbers each, 4 to 8 bytes) stays below 64 MB
@@ -116,38 +117,14 @@ def lowest_cells(grids: GridTensors, cell: Tensor, cost: Tensor, count: int) -> 
     """
     cost, order = cost.sort(dim=-1, stable=True)
     cell = cell.gather(-1, order)
-    ranks = [(a, b) for a in range(count) for b in range(count // (a + 1))]
-    row, column = torch.tensor(ranks, device=cost.device).T
+    ranks = tuple((a, b) for a in range(count) for b in range(count // (a + 1)))
+    row, column = constant(ranks, torch.long, cost.device).T
     index = grids.prior_index(cell[..., 0, row], cell[..., 1, column])
     return cost[..., 0, row] + cost[..., 1, column], index
 
 
-def windows(priors: Priors, lower: Tensor, upper: Tensor, sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-    """Enumerate the cells of each grid whose centres lie in intervals around each ground truth.
-
-    The intervals are widened by a thousandth of a cell, so that rounding loses none: the caller's rule decides.
-
-    Args:
-        priors: on ``T`` grids.
-        lower, upper: (B, G, T, 2) y, x of the interval's ends, pixels; empty where ``upper < lower``.
-        sizes: rows and columns that the interval of each grid can hold at the most, see :func:`window_size`.
-
-    Returns:
-        index (B, G, M) of the priors, and (B, G, M) bool, False where the place holds no cell. ``M`` is the sum of the
-        sizes' products.
-    """
-    grids = GridTensors.of(priors)
-    grid, row, column = window_places(sizes, lower.device)  # (M,) each
-    begin, end = cell_range(grids, lower, upper)
-    row = begin[..., 0][..., grid] + row
-    column = begin[..., 1][..., grid] + column
-    inside = (row <= end[..., 0][..., grid]) & (column <= end[..., 1][..., grid])
-    index = grids.prior_index(row, column, grid)
-    return index.where(inside, 0), inside
-
-
 def cell_range(grids: GridTensors, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first and the last cell (B, G, T, 2) of each grid that counts and lies in intervals, see above."""
+    """Return the first and the last cell (B, G, T, 2) of each grid that counts and lies in intervals."""
     first, stop = grids.first[:, None], grids.stop[:, None]
     begin = ((lower - grids.origin) / grids.stride - SLACK).clamp(-1e9, 1e9).ceil().long().maximum(first)
     end = ((upper - grids.origin) / grids.stride + SLACK).clamp(-1e9, 1e9).floor().long().minimum(stop - 1)
@@ -160,7 +137,8 @@ def window_places(sizes: Sequence[tuple[int, int]], device: torch.device) -> tup
         torch.cartesian_prod(torch.tensor([number]), torch.arange(rows), torch.arange(columns))
         for number, (rows, columns) in enumerate(sizes)
     ]
-    return torch.cat(places).to(device).unbind(1)
+    # sizes vary too much to keep these, but they are few enough to travel along with the commands
+    return torch.cat(places).to(device, non_blocking=True).unbind(1)
 
 
 def window_size(length: float, stride: float, cells: int) -> int:
@@ -171,6 +149,8 @@ def window_size(length: float, stride: float, cells: int) -> int:
 def chunks(num_images: int, num_truths: int, pairs_per_truth: int) -> list[slice]:
     """Cut the ground truths so that a chunk of all images has at most ``MAX_PAIRS`` candidate pairs."""
     step = max(1, MAX_PAIRS // max(1, num_images * pairs_per_truth))
+    if 0 < num_truths <= step:  # nearly always; a compiler then need not know the number
+        return [slice(0, num_truths)]
     return [slice(begin, begin + step) for begin in range(0, num_truths, step)]
 
 
@@ -192,25 +172,55 @@ class Contest:
     """
 
     def __init__(self, num_images: int, num_priors: int, device: torch.device, *, smallest: bool = False) -> None:
-        self._none = torch.iinfo(torch.long).max if smallest else -1
+        # as a bid, the value 0 (NaN if smallest) of the truth -1
+        self._none = torch.iinfo(torch.long).max if smallest else 0
         self._best = torch.full((num_images, num_priors), self._none, dtype=torch.long, device=device)
         self._smallest = smallest
+        self._reduction = "amin" if smallest else "amax"
 
     def bid(self, prior_index: Tensor, value: Tensor, is_bid: Tensor, first_truth: int = 0) -> None:
         """Enter bids (B, G, M) of ground truths ``first_truth`` and following for priors ``prior_index``."""
         truth = torch.arange(first_truth, first_truth + value.shape[1], device=value.device)[:, None]
-        key = pack(value, truth if self._smallest else LOW_BITS - truth).where(is_bid, self._none)
+        key = self._key(value, truth).where(is_bid, self._none)
         index = prior_index.expand_as(key).flatten(1)
-        self._best.scatter_reduce_(1, index, key.flatten(1), "amin" if self._smallest else "amax")
+        self._best.scatter_reduce_(1, index, key.flatten(1), self._reduction)
 
     def enter(self, place: Tensor, truth: Tensor, value: Tensor) -> None:
         """Enter bids (n,) of ground truths (n,) for ``place``s (n,), image times priors plus prior."""
-        key = pack(value, truth if self._smallest else LOW_BITS - truth)
-        self._best.view(-1).scatter_reduce_(0, place, key, "amin" if self._smallest else "amax")
+        self._best.view(-1).scatter_reduce_(0, place, self._key(value, truth), self._reduction)
+
+    def bid_where(
+        self, is_bid: Tensor, value: Tensor, prior_index: Callable[[Tensor, Tensor, Tensor], Tensor], first_truth: int
+    ) -> None:
+        """Enter the bids of ground truths ``first_truth`` and following, each of which bids one value.
+
+        On the host only the pairs that bid are looked at. Elsewhere it would have to wait for their number.
+
+        Args:
+            is_bid: (M, B, G) of each ground truth the places that it bids for.
+            value: (B, G).
+            prior_index: takes indices on the three axes of ``is_bid``, of any one shape, and returns the priors.
+            first_truth: see above.
+        """
+        num_priors = self._best.shape[1]
+        if is_bid.device.type == "cpu" and not torch.compiler.is_compiling():
+            place, image, truth = is_bid.nonzero().unbind(1)
+            prior = image * num_priors + prior_index(place, image, truth)
+            self.enter(prior, truth + first_truth, value[image, truth])
+        else:
+            place, image, truth = (torch.arange(size, device=value.device) for size in is_bid.shape)
+            place, image = place[:, None, None], image[:, None]
+            prior = (image * num_priors + prior_index(place, image, truth)).where(is_bid, 0)
+            key = self._key(value, truth + first_truth).where(is_bid, self._none)
+            self._best.view(-1).scatter_reduce_(0, prior.flatten(), key.flatten(), self._reduction)
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Return (B, P) the winning ground truth or -1, and (B, P) its bid or 0."""
-        value, truth = unpack(self._best)
-        truth = truth if self._smallest else LOW_BITS - truth
-        has_bid = self._best != self._none
-        return truth.where(has_bid, -1), value.where(has_bid, 0)
+        low = self._best.int()  # the lower half, with its highest bit as the sign
+        value = (self._best >> 32).int().view(torch.float32)
+        if self._smallest:
+            return low.long(), value.where(low >= 0, 0)
+        return low.bitwise_not_().long(), value
+
+    def _key(self, value: Tensor, truth: Tensor) -> Tensor:
+        return pack(value, truth if self._smallest else LOW_BITS - truth)

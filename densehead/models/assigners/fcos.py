@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from densehead.models.assigners.base import AssignResult, BaseAssigner, no_truth
-from densehead.models.assigners.candidates import Contest, chunks, window_size, windows
+from densehead.models.assigners.candidates import SLACK, Contest, GridTensors, chunks, window_places, window_size
+from densehead.ops import constant
 from densehead.registry import TASK_UTILS
-from densehead.structures import Assignment, Predictions, Priors, Targets
+from densehead.structures import Assignment, Grid, Predictions, Priors, Targets
 
 INF = 1e8
+# (M, B, G) bool, and what takes indices on its three axes and returns priors
+Matches = tuple[Tensor, Callable[[Tensor, Tensor, Tensor], Tensor]]
 
 
 @TASK_UTILS.register_module()
@@ -54,14 +58,13 @@ class FCOSAssigner(BaseAssigner):
         if not targets.max_count:
             return no_truth(priors, targets)
         contest = Contest(targets.num_images, len(priors), priors.points.device, smallest=True)
-        find, pairs = (self._on_grids, self._window_sizes(priors)) if priors.grids else (self._everywhere, None)
-        count = len(priors) if pairs is None else sum(rows * columns for rows, columns in pairs)
+        sizes = self._window_sizes(priors) if priors.grids else ()
+        count = sum(rows * columns for rows, columns in sizes) if priors.grids else len(priors)
         for part in chunks(targets.num_images, targets.max_count, count):
             boxes = targets.boxes[:, part]
-            index, is_candidate = find(priors, boxes, pairs)
-            is_match = self._matches(priors, boxes, index) & is_candidate & targets.is_valid[:, part, None]
-            area = (boxes[..., 2:] - boxes[..., :2]).prod(-1, keepdim=True).clamp(min=0)
-            contest.bid(index, area.expand(is_match.shape), is_match, part.start)
+            is_match, prior_index = self._on_grids(priors, boxes, sizes) if sizes else self._everywhere(priors, boxes)
+            area = (boxes[..., 2:] - boxes[..., :2]).prod(-1).clamp(min=0)
+            contest.bid_where(is_match & targets.is_valid[:, part], area, prior_index, part.start)
         truth, area = contest.result()
         return Assignment(truth, area).ignoring(priors.valid_mask())
 
@@ -85,42 +88,62 @@ class FCOSAssigner(BaseAssigner):
         priors = Priors.from_points(points[:, :2], points[:, 2], num_level_priors)
         return self._assign_one(priors, gt_instances, gt_instances_ignore)
 
-    def _matches(self, priors: Priors, boxes: Tensor, index: Tensor) -> Tensor:
-        """(B, G, M) bool: whether the rule holds for pairs of boxes (B, G, 4) and priors (B, G, M)."""
-        points = priors.points[index]
-        to_low = points - boxes[..., None, :2]
-        to_high = boxes[..., None, 2:] - points
-        ranges = torch.tensor(self.regress_ranges, dtype=torch.float32, device=points.device)[priors.level_index[index]]
-        farthest = torch.maximum(to_low, to_high).amax(-1)
-        in_range = (farthest >= ranges[..., 0]) & (farthest <= ranges[..., 1])
-        if self.center_sampling:
-            low, high = self._region(boxes[..., None, :], priors.strides[index, None])
-            to_low, to_high = points - low, high - points
-        return in_range & (torch.minimum(to_low, to_high).amin(-1) > 0)
+    def _on_grids(self, priors: Priors, boxes: Tensor, sizes: tuple[tuple[int, int], ...]) -> Matches:
+        """Where boxes (B, G, 4) match the cells of windows of ``sizes`` around them.
 
-    def _region(self, boxes: Tensor, stride: Tensor) -> tuple[Tensor, Tensor]:
-        """Low and high corner (..., 2) of the region around the centres of boxes (..., 4) that points must lie in."""
-        centre = (boxes[..., :2] + boxes[..., 2:]) / 2
-        reach = stride * self.center_sample_radius
-        return (centre - reach).maximum(boxes[..., :2]), (centre + reach).minimum(boxes[..., 2:])
+        Rows and columns are graded apart; the products of their grades are the tables of cells. Ground truths stand in
+        the last axis, so that a step of the memory is one of theirs and not one of the few rows of a window.
+        """
+        grids = GridTensors.of(priors)
+        low, high = _sides(boxes).flip(1)  # (2, B, G): y, x
+        origin, stride = grids.origin[..., None, None], grids.stride[..., None, None]  # (T, 2, 1, 1)
+        first, stop = grids.first.permute(1, 2, 0)[..., None], grids.stop.permute(1, 2, 0)[..., None]
+        limits = tuple(self.regress_ranges[grid.level] for grid in priors.grids)
+        limits = constant(limits, boxes.dtype, boxes.device).T[..., None, None, None]  # (2, T, 1, 1, 1)
+        lower = self._region(low, high, stride.amax(1, keepdim=True))[0].maximum(high - limits[1])
+        begin = ((lower - origin) / stride - SLACK).ceil().maximum(first)  # (T, 2, B, G)
+        cell = begin[:, :, None] + torch.arange(max(map(max, sizes)), device=boxes.device)[:, None, None]
+        position = origin[:, :, None] + cell * stride[:, :, None]  # (T, 2, S, B, G)
+        grade = self._grade(position, low[:, None], high[:, None], limits[:, :, None], stride[:, :, None].amax(1, True))
+        grade *= cell < stop[:, :, None]
+        tables = [
+            (lines[0, :rows, None] * lines[1, :columns]).flatten(0, 1)
+            for lines, (rows, columns) in zip(grade, sizes, strict=True)
+        ]
+        row, column = begin.long().unbind(1)  # (T, B, G)
+        width, step, start = (numbers[:, None, None] for numbers in (grids.width, grids.step, grids.start))
+        corner = start + (row * width + column) * step
+        grid, offset = _window_offsets(priors.grids, sizes, boxes.device)
+        return torch.cat(tables) > 1, lambda place, image, truth: corner[grid[place], image, truth] + offset[place]
 
-    def _on_grids(self, priors: Priors, boxes: Tensor, sizes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        """Candidates (B, G, M) of boxes (B, G, 4), and which are real: the cells of the windows."""
-        boxes = boxes[:, :, None]
-        largest = boxes.new_tensor([self.regress_ranges[grid.level][1] for grid in priors.grids])[:, None]
-        low, high = boxes[..., :2].expand(-1, -1, len(largest), -1), boxes[..., 2:].expand(-1, -1, len(largest), -1)
-        low, high = low.maximum(boxes[..., 2:] - largest), high.minimum(boxes[..., :2] + largest)
-        if self.center_sampling:
-            stride = boxes.new_tensor([max(grid.stride_x, grid.stride_y) for grid in priors.grids])[:, None]
-            region = self._region(boxes, stride)
-            low, high = low.maximum(region[0]), high.minimum(region[1])
-        return windows(priors, low.flip(-1), high.flip(-1), sizes)
+    def _everywhere(self, priors: Priors, boxes: Tensor) -> Matches:
+        """Where boxes (B, G, 4) match any of the priors."""
+        low, high = _sides(boxes)[:, :, None]  # (2, 1, B, G)
+        limits = constant(tuple(self.regress_ranges), boxes.dtype, boxes.device)[priors.level_index]
+        points, limits, strides = (numbers[..., None, None] for numbers in (priors.points.T, limits.T, priors.strides))
+        by_x, by_y = self._grade(points, low, high, limits, strides)  # (P, B, G)
+        return by_x * by_y > 1, lambda place, image, truth: place
 
-    def _everywhere(self, priors: Priors, boxes: Tensor, sizes: None) -> tuple[Tensor, Tensor]:
-        index = torch.arange(len(priors), device=boxes.device).expand(*boxes.shape[:2], -1)
-        return index, torch.ones_like(index, dtype=torch.bool)
+    def _grade(self, position: Tensor, low: Tensor, high: Tensor, limits: Tensor, stride: Tensor) -> Tensor:
+        """Grade positions on an axis, of boxes from ``low`` to ``high``, on levels of ``limits`` (smallest, largest).
 
-    def _window_sizes(self, priors: Priors) -> list[tuple[int, int]]:
+        Returns:
+            uint8: 0 where the position is outside the box or too far from a side, else 2 where a side is far enough for
+            the level and 1 where none is. A point matches if no axis has 0 and one has 2.
+        """
+        farthest = torch.maximum(position - low, high - position)
+        begin, end = self._region(low, high, stride)
+        fits = (position > begin) & (position < end) & (farthest <= limits[1])
+        return fits.to(torch.uint8).add_(fits & (farthest >= limits[0]))
+
+    def _region(self, low: Tensor, high: Tensor, stride: Tensor) -> tuple[Tensor, Tensor]:
+        """What a point on an axis must lie between: the sides of a box, or what centre sampling leaves of it."""
+        if not self.center_sampling:
+            return low, high
+        centre, reach = (low + high) / 2, stride * self.center_sample_radius
+        return (centre - reach).maximum(low), (centre + reach).minimum(high)
+
+    def _window_sizes(self, priors: Priors) -> tuple[tuple[int, int], ...]:
         """Rows and columns of each grid's window: a point in a box is at most the level's range from each side."""
         sizes = []
         for grid in priors.grids:
@@ -129,4 +152,19 @@ class FCOSAssigner(BaseAssigner):
                 length = min(length, 2 * self.center_sample_radius * max(grid.stride_x, grid.stride_y))
             rows = window_size(length, grid.stride_y, grid.height)
             sizes.append((rows, window_size(length, grid.stride_x, grid.width)))
-        return sizes
+        return tuple(sizes)
+
+
+def _sides(boxes: Tensor) -> Tensor:
+    """Boxes (B, G, 4) as (2, 2, B, G): low and high, x and y."""
+    return boxes.permute(2, 0, 1).contiguous().unflatten(0, (2, 2))
+
+
+@lru_cache(maxsize=16)
+def _window_offsets(
+    grids: tuple[Grid, ...], sizes: tuple[tuple[int, int], ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return (M,) the grid of each place of windows, and how far its prior stands behind that of the first place."""
+    grid, row, column = window_places(sizes, device)
+    width, step = (torch.tensor([getattr(one, name) for one in grids], device=device) for name in ("width", "step"))
+    return grid, (row * width[grid] + column) * step[grid]
