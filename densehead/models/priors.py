@@ -175,7 +175,8 @@ class GridPriorGenerator:
     def _numbers(self) -> list[list[list[float]]]:
         """What :meth:`base_boxes` returns for each level, as numbers; kept, for a compiler cannot read them then."""
         if self._base_numbers is None:
-            self._base_numbers = [self.base_boxes(level).tolist() for level in range(self.num_levels)]
+            with torch.device("cpu"):
+                self._base_numbers = [self.base_boxes(level).tolist() for level in range(self.num_levels)]
         return self._base_numbers
 
     def _make(self, sizes: tuple[Size, ...], device: torch.device | str) -> Priors:
@@ -311,12 +312,13 @@ class AnchorGenerator(GridPriorGenerator):
         self.scales_per_octave = scales_per_octave
         if octaves:
             scales = [octave_base_scale * 2 ** (octave / scales_per_octave) for octave in range(scales_per_octave)]
-        self.scales = torch.tensor(scales, dtype=torch.float32)
-        self.ratios = torch.tensor(ratios, dtype=torch.float32)
         self.scale_major = scale_major
         self.centers = centers
         self.center_offset = center_offset
-        self.base_anchors = [self._base_anchors(level) for level in range(self.num_levels)]
+        with torch.device("cpu"):  # a model may be built on the meta device, where there are no numbers
+            self.scales = torch.tensor(scales, dtype=torch.float32)
+            self.ratios = torch.tensor(ratios, dtype=torch.float32)
+            self.base_anchors = [self._base_anchors(level) for level in range(self.num_levels)]
         self._numbers()
 
     @property

@@ -15,6 +15,11 @@ from densehead.ops.boxes import (
     full_precision,
     pairwise_iou,
 )
+from densehead.ops.compiled import (
+    compiled_focal_background,
+    compiled_joint_background,
+    compiled_losses,
+)
 from densehead.ops.constants import constant
 from densehead.ops.deform_conv import DeformConv2dPack, ModulatedDeformConv2dPack, deform_conv2d
 from densehead.ops.focal import sigmoid_focal_loss
@@ -32,6 +37,9 @@ __all__ = [
     "bbox2distance",
     "box_area",
     "clip_boxes",
+    "compiled_focal_background",
+    "compiled_joint_background",
+    "compiled_losses",
     "constant",
     "deform_conv2d",
     "delta2bbox",

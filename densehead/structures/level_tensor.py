@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from densehead.structures.lazy import lazy
 
 
 @dataclass(frozen=True)
@@ -93,19 +94,20 @@ class LevelTensor:
         """``P`` of all levels."""
         return self.num_base_priors * sum(level.shape[-2] * level.shape[-1] for level in self.maps)
 
-    @cached_property
+    @lazy
     def pieces(self) -> tuple[Tensor, ...]:
         """(B, A, c, S) each, one after the other along ``S``.
 
         On the host they are the levels themselves: a copy of all costs as much as a loss. A GPU copies fast, but would
         have to wait to learn which priors are of which level, so there they are one.
         """
-        if len(self.maps) == 1 or self.maps[0].is_cuda or not self.maps[0].shape[0]:
+        is_device = self.maps[0].is_cuda or torch.compiler.is_compiling()
+        if len(self.maps) == 1 or is_device or not self.maps[0].shape[0]:
             return (self.joined,)
         with torch.enable_grad():
             return tuple(level.flatten(2).unflatten(1, (self.num_base_priors, self.channels)) for level in self.maps)
 
-    @cached_property
+    @lazy
     def joined(self) -> Tensor:
         """(B, A, c, S): the levels one after the other, ``S`` places; channels-last memory where the maps have it."""
         batch = self.maps[0].shape[0]
@@ -124,6 +126,8 @@ class LevelTensor:
 
     def at(self, image_index: Tensor, prior_index: Tensor) -> Tensor:
         """Return (..., c): the numbers of priors of images; both index tensors have one shape (...)."""
+        if torch.compiler.is_compiling():  # which finds a backward pass by itself
+            return _pick(self.joined, _find(image_index, prior_index, self.num_base_priors, (0,))[0])
         if prior_index.ndim == 1:
             return _Read.apply(self.shares(image_index, prior_index), len(prior_index), *self.pieces)
         return self.at(image_index.flatten(), prior_index.flatten()).unflatten(0, prior_index.shape)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from densehead.structures.lazy import lazy
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Priors:
         """Return (B, P) bool, True where a prior counts for an image; None where all count for all."""
         return self._valid_mask
 
-    @cached_property
+    @lazy
     def _valid_mask(self) -> Tensor | None:
         if self.valid_ranges is None:
             return None

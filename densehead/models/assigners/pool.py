@@ -39,9 +39,11 @@ class Pool:
     def of(cls, priors: Priors, predictions: Predictions, is_wanted: Tensor) -> Pool:
         """Read the boxes of the priors in ``is_wanted`` (B, P).
 
-        On the CPU the others are left out. Elsewhere the host would have to wait for their number, so all stay, masked.
+        On the CPU the others are left out. Elsewhere the host would have to wait for their number, and a compiler does
+        not know it, so all stay, masked.
         """
-        index, is_real = _compact(is_wanted) if is_wanted.device.type == "cpu" else _all(is_wanted)
+        can_look = is_wanted.device.type == "cpu" and not torch.compiler.is_compiling()
+        index, is_real = _compact(is_wanted) if can_look else _all(is_wanted)
         image = torch.arange(len(index), device=index.device)[:, None].expand_as(index)
         some = index.clamp(max=len(priors) - 1)
         boxes = predictions.boxes_at(image, some).float()

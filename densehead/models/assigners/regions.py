@@ -66,9 +66,10 @@ class Lines:
         cells = [torch.arange(grid.height * grid.width) * grid.step + grid.start for grid in grids]
         tables = [cell.view(grid.height, grid.width) for cell, grid in zip(cells, grids, strict=True)]
         height, width = (torch.tensor([table.shape[axis] for table in tables]) for axis in (0, 1))
-        widths = width.repeat_interleave(height)
+        rows = sum(len(table) for table in tables)
+        widths = width.repeat_interleave(height, output_size=rows)
         return Lines(
-            grid=torch.arange(len(grids)).repeat_interleave(height).to(device),
+            grid=torch.arange(len(grids)).repeat_interleave(height, output_size=rows).to(device),
             line=torch.cat([torch.arange(len(table)) for table in tables]).to(device),
             first_cell=(widths.cumsum(0) - widths).to(device),
             cell=torch.cat(cells).argsort().to(device),

@@ -1,7 +1,7 @@
 """AutoAssign: Differentiable Label Assignment for Dense Object Detection (https://arxiv.org/abs/2007.03496).
 
-On CUDA the losses wait for the device three times, for lengths of lists: of the pairs of a truth and a point inside it
-(and of the truths without one, with ``force_topk``), of the boxes that overlap, of the scores that pairs share.
+On CUDA the losses wait for the device twice, for lengths of lists: of the pairs of a truth and a point inside it (and
+of the truths without one, with ``force_topk``), and of the boxes that overlap.
 """
 
 from __future__ import annotations
@@ -198,9 +198,10 @@ def _spared_share(boxes: Tensor, pairs: Pairs, targets: Targets) -> Tensor:
 
 def _is_last(pairs: Pairs, score: Tensor) -> Tensor:
     """(N,) whether a pair is, of those that share a score (N,), the one of the last ground truth."""
-    number, index = score.unique(return_inverse=True)
-    last = torch.zeros_like(number).scatter_reduce_(0, index, pairs.truth, "amax")
-    return pairs.truth == last[index]
+    order = (score * pairs.num_truths + pairs.truth).argsort()
+    score = score[order]
+    is_last = torch.cat([score[1:] != score[:-1], torch.ones_like(score[:1], dtype=torch.bool)])
+    return torch.empty_like(is_last).scatter_(0, order, is_last)
 
 
 def _as_background(cls_logits: Tensor, objectness: Tensor, spared: Tensor | float) -> Tensor:

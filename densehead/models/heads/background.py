@@ -9,7 +9,7 @@ from torch import Tensor
 
 from densehead.models.losses.background import SURE
 from densehead.models.losses.dense import CHUNK, by_stride, chunks, pick
-from densehead.ops import full_precision, fused_kernels
+from densehead.ops import compiled_joint_background, full_precision, fused_kernels
 from densehead.structures.level_tensor import LevelTensor, Share
 
 LEAST = 1e-38  # of what a logarithm is taken: 1 / LEAST is still finite
@@ -83,9 +83,12 @@ def _dense_pass(logits: Tensor, objectness: Tensor, factor: Tensor) -> tuple[Ten
     is_nothing = (-full_precision(objectness)).sigmoid().clamp(min=LEAST)
     grad_objectness = torch.zeros_like(is_object)
     order = by_stride(logits)
-    views = (logits, grad, is_object, is_nothing, grad_objectness)
-    views = [view.expand_as(logits).permute(order) for view in views]
+    views = [view.permute(order) for view in (logits, grad, is_object, is_nothing, grad_objectness)]
     classes = order.index(2)
+    total = compiled_joint_background(*views, classes, factor)
+    if total is not None:
+        return total, grad, grad_objectness.mul_(is_nothing)
+    views = [view.expand_as(views[0]) for view in views]
     on_host = logits.device.type == "cpu"
     scale = factor.item() if on_host else factor
     sums = [_background(*some, classes, scale) for some in chunks(CHUNK["cpu" if on_host else "cuda"], *views)]

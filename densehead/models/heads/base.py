@@ -15,7 +15,7 @@ from densehead.models.heads.finite import LossReport, check_losses
 from densehead.models.losses import check_kind, classification_loss, takes_quality
 from densehead.models.postprocess import Candidates, detect, find_classes
 from densehead.models.priors import GridPriorGenerator
-from densehead.ops import aligned_iou, reduce_mean
+from densehead.ops import aligned_iou, compiled_losses, reduce_mean
 from densehead.registry import MODELS
 from densehead.structures import Assignment, DetDataSample, Positives, Predictions, Priors, Targets
 from densehead.typing import ConfigDict, InitConfig, LevelMaps, OptConfig
@@ -38,7 +38,9 @@ class DenseHead(BaseModule):
         loss_cls, loss_bbox: configs of the losses; ``loss_cls.use_sigmoid`` says whether classes are independent.
         train_cfg: ``assigner`` (the head's own if absent); ``point_box_scale``, the side in strides of the squares
             that stand for priors without extent where the assigner goes by IoU (8); ``pos_weight``, weight of a
-            positive's classification loss where above 0; and what the head's docstring names.
+            positive's classification loss where above 0; ``compile_losses``, whether the pass over the score maps is
+            compiled where it runs on a CPU (False; see :func:`densehead.ops.compiled_losses`); and what the head's
+            docstring names.
         test_cfg: ``nms_pre``, ``score_thr``, ``min_bbox_size``, ``nms``, ``max_per_img``; see
             :func:`densehead.models.postprocess.detect`.
         init_cfg: initialisation of the weights.
@@ -215,9 +217,10 @@ class DenseHead(BaseModule):
         targets = Targets.from_instances(truth, ignored, num_classes=self.num_classes, device=maps[0][0].device)
         priors = self._training_priors(maps[0], metas)
         predictions = self._read(maps, priors)
-        assignment = self.assign(priors, targets, assign_by or predictions)
-        self.last_priors, self.last_targets, self.last_assignment = priors, targets, assignment
-        losses = self.losses(predictions, priors, targets, assignment)
+        with compiled_losses(self.train_cfg.get("compile_losses", False)):
+            assignment = self.assign(priors, targets, assign_by or predictions)
+            self.last_priors, self.last_targets, self.last_assignment = priors, targets, assignment
+            losses = self.losses(predictions, priors, targets, assignment)
         self.last_report = check_losses(losses, predictions, targets, priors, metas)
         return losses
 

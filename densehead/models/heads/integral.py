@@ -102,6 +102,8 @@ class ReachWatch:
         """
         if self.has_warned or not targets.max_count or targets is self._counted:  # an auxiliary head's come again
             return
+        if torch.compiler.is_compiling():  # which would compile anew for every number of batches
+            return
         self._counted = targets
         farthest = torch.cat([points - boxes[:, :2], boxes[:, 2:] - points], -1).amax(-1)
         reach = farthest.new_zeros(targets.num_images * targets.max_count)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from densehead.models.losses.dense import CHUNK, by_stride, chunks, in_memory_order
-from densehead.ops import full_precision, fused_kernels
+from densehead.ops import compiled_focal_background, full_precision, fused_kernels
 
 SURE = 5.0  # the logit from which on 1 - sigmoid keeps less than six digits in float32
 
@@ -64,9 +64,10 @@ class PriorBackground:
         costs = [torch.zeros_like(grad[:, :, :1]) for grad in grads]
         for piece, grad, cost in zip(pieces, grads, costs, strict=True):
             order = by_stride(piece)
+            axis = order.index(2)
             views = [view.permute(order) for view in (piece, grad, cost.expand_as(piece))]
             for logits, slope, summed in chunks(CHUNK["cpu" if piece.device.type == "cpu" else "cuda"], *views):
-                _background(logits, None, slope, 1.0, gamma, (summed, order.index(2)))
+                _background(logits, None, slope, 1.0, gamma, (summed, axis))
         return cls(grads, costs)
 
     @torch.no_grad()
@@ -89,6 +90,10 @@ def _sums(
         yield kernels.focal_background(logits, weight, grad, balance, gamma)
         return
     views = in_memory_order(logits, weight, grad)
+    total = compiled_focal_background(*views, balance, gamma)
+    if total is not None:
+        yield total
+        return
     on_host = logits.device.type == "cpu"
     scale = balance.item() if on_host else balance
     for some in chunks(CHUNK["cpu" if on_host else "cuda"], *views):

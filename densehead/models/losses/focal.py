@@ -76,7 +76,7 @@ class FocalFamily(ClassificationLoss):
         factor = self.loss_weight / normalizer(self.reduction, avg_factor, self.num_losses(logits))
         factor = torch.as_tensor(factor, dtype=full_precision(pieces[0]).dtype, device=pieces[0].device).detach()
         with torch.autocast(pieces[0].device.type, enabled=False):
-            if self.plain:
+            if self.plain or torch.compiler.is_compiling():  # which fuses it by itself
                 return factor * self._plain([in_float32(piece) for piece in pieces], shares, targets)
             return _FusedFocal.apply(shares, targets, factor, self, logits.memo.pop(self, None), *pieces)
 

@@ -6,7 +6,6 @@ import functools
 import importlib
 import inspect
 import sys
-from collections import defaultdict
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -25,7 +24,6 @@ POSITIVES = "structures/assignment.py"  # how many there are is what the assigne
 WINDOWS = "models/assigners/max_iou.py"  # how large the windows are depends on the boxes
 MIXTURES = "models/heads/paa_mixture.py"  # whether all mixtures have converged, every 16 iterations
 PAIRS = "models/heads/inside_pairs.py"  # how many points lie inside the boxes, how many blocks of boxes meet a truth
-LAST = "models/heads/autoassign.py"  # how many scores several truths share
 FORCED = "models/heads/center_prior.py"  # which truths have no point inside
 REACH = "models/heads/integral.py"  # after batch 1, 10, 100, ...
 EXCEPTIONS = {
@@ -38,11 +36,10 @@ EXCEPTIONS = {
     "VFNetHead-fcos": {POSITIVES},
     "PAAHead": {WINDOWS, POSITIVES, MIXTURES},
     "PAAHead-anchors": {WINDOWS, POSITIVES, MIXTURES},
-    "AutoAssignHead": {PAIRS, LAST},
-    "AutoAssignHead-topk": {PAIRS, FORCED, LAST},
+    "AutoAssignHead": {PAIRS},
+    "AutoAssignHead-topk": {PAIRS, FORCED},
     "NanoDetPlusHead": {POSITIVES},
 }
-COPIES = {"models/assigners/fcos.py", "models/assigners/candidates.py"}  # of numbers of the host, which wait too
 SCENES = {
     "plain": dict(counts=[3, 5]),
     "padded": dict(counts=[3, 5], img_shape=(70, 90), pad_shape=(70, 90)),
@@ -197,11 +194,8 @@ def _triton_cannot_pretend(monkeypatch):
 
 
 def waits(found) -> set[str]:
-    """The files in which something waits, without those that copy only and may."""
-    kinds = defaultdict(set)
-    for place, what in found.items():
-        kinds[place.split(":")[0]].update(one.split()[0] for one in what)
-    return {file for file, some in kinds.items() if file not in COPIES or some != {"copy"}}
+    """The files in which something waits."""
+    return {place.split(":")[0] for place in found}
 
 
 @pretends
@@ -227,7 +221,7 @@ def test_nothing_else_waits(name, device, monkeypatch):
     training = Training(name, device.move)
     with device.running():
         training.step(*training.batch([3, 5]))
-    for file in EXCEPTIONS[name] | COPIES:
+    for file in EXCEPTIONS[name]:
         let_wait(file, device, monkeypatch)
     batch = training.batch([3, 5])
     with device.running(), device.strictly():
