@@ -252,13 +252,23 @@ def _suppressed(found: Candidates, boxes_at: BoxesAt, cfg: Mapping, num_images: 
     limit, nms_cfg = _limit(cfg), cfg["nms"]
     every = torch.arange(len(found.scores), device=found.scores.device)
     if limit > 0 and nms_cfg and nms_cfg.get("type", "nms") == "nms":
-        index = _best_of_each_image(found.image_index, every, found.scores, FIRST_LOOK * limit, num_images)[1]
+        starts = _starts(found.image_index, num_images)
+        parts = [_best(found.scores, *ends, FIRST_LOOK * limit) for ends in pairwise(starts)]
+        index = torch.cat(parts)
         if 2 * len(index) < len(every):
             results = _suppress(found.take(index), boxes_at(index), cfg, num_images)
-            left_out = (found.image_index.bincount(minlength=num_images) > FIRST_LOOK * limit).tolist()
-            if all(len(result) == limit for result, more in zip(results, left_out, strict=True) if more):
+            looked = zip(results, parts, pairwise(starts), strict=True)
+            if all(len(result) == limit or len(part) == stop - start for result, part, (start, stop) in looked):
                 return results
     return _suppress(found, boxes_at(every), cfg, num_images)
+
+
+def _best(scores: Tensor, start: int, stop: int, count: int) -> Tensor:
+    """Return which of the scores from ``start`` to ``stop`` are the ``count`` best, with all that score the same."""
+    part = scores[start:stop]
+    if len(part) <= count:
+        return torch.arange(start, stop, device=scores.device)
+    return (part >= part.topk(count).values[-1]).nonzero().squeeze(1) + start
 
 
 def _suppress(found: Candidates, boxes: Tensor, cfg: Mapping, num_images: int) -> list[InstanceData]:

@@ -254,3 +254,85 @@ def test_bad_input_is_named(arguments, message):
     head, maps, metas = maps_and_metas("FCOSHead")
     with pytest.raises(ValueError, match=message):
         head.predict_by_feat(*maps, **dict(dict(batch_img_metas=metas), **arguments))
+
+
+@pytest.mark.parametrize("size", [3, 64, 65, 1000])
+def test_what_is_above_a_threshold_is_found_block_by_block(size):
+    rows = torch.randn(3, size, generator=torch.Generator().manual_seed(size))
+    rows[1, 2] = torch.nan  # hides nothing beside it
+    rows[1, 0], rows[2, -1] = 9.0, 9.0
+    for threshold in (-10.0, 1.5, 10.0):
+        expected = (rows > threshold).nonzero(as_tuple=True)
+        found = postprocess._above(rows, threshold)
+        for one, other in zip(found, expected, strict=True):
+            assert torch.equal(one, other)
+
+
+class TestFirstLook:
+    """Of many candidates the best are suppressed first."""
+
+    CFG = dict(nms=dict(type="nms", iou_threshold=0.5), max_per_img=4)
+
+    @staticmethod
+    def scene(counts, side: float, seed=0):
+        """Candidates of images, with boxes of 10 pixels within a square of ``side``: the smaller, the more overlap."""
+        generator = torch.Generator().manual_seed(seed)
+        total = sum(counts)
+        corner = torch.rand(total, 2, generator=generator) * side
+        boxes = torch.cat([corner, corner + 10], 1)
+        scores = (torch.randint(1, 30, (total,), generator=generator) / 30).float()  # with ties
+        labels = torch.randint(0, 2, (total,), generator=generator)
+        image = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        return postprocess.Candidates(image, torch.arange(total), labels, scores), boxes
+
+    @pytest.mark.parametrize("counts", [(300, 500), (300, 2), (0, 400), (30, 30)])
+    @pytest.mark.parametrize("side", [500.0, 8.0])
+    @pytest.mark.parametrize("agnostic", [False, True])
+    def test_detections_are_those_of_all(self, counts, side, agnostic, monkeypatch):
+        found, boxes = self.scene(counts, side)
+        cfg = copy.deepcopy(self.CFG) | dict(min_bbox_size=0)
+        cfg["nms"]["class_agnostic"] = agnostic
+        looks = []
+
+        def read(index):
+            looks.append(len(index))
+            return boxes[index]
+
+        results = postprocess._suppressed(found, read, cfg, 2)
+        for image, result in enumerate(results):
+            mine = found.image_index == image
+            nms_cfg = dict(cfg["nms"], max_num=4)
+            dets, keep = batched_nms(boxes[mine], found.scores[mine], found.labels[mine], nms_cfg)
+            assert torch.equal(result.bboxes, dets[:, :4])
+            assert torch.equal(result.scores, dets[:, 4])
+            assert torch.equal(result.labels, found.labels[mine][keep])
+        if side == 500 and sum(counts) > 100:
+            assert max(looks) < sum(counts)  # one look was enough
+        assert "max_num" not in cfg["nms"]
+
+    def test_soft_suppression_looks_at_all(self):
+        found, boxes = self.scene((300, 300), 500.0)
+        looks = []
+        cfg = dict(nms=dict(type="soft_nms", iou_threshold=0.5), max_per_img=4)
+        postprocess._suppressed(found, lambda index: looks.append(len(index)) or boxes[index], cfg, 2)
+        assert looks == [600]
+
+
+def test_a_head_that_refines_gets_all_candidates(monkeypatch):
+    head, seen = build("FCOSHead").eval(), []
+
+    class Refining(type(head)):
+        def refine_detections(self, detections, candidates):
+            seen.append(len(candidates))
+            return detections
+
+    maps = head(features())
+    metas = [sample.metainfo for sample in samples([0, 0])]
+    cfg = dict(TEST_CFG, score_thr=0.0, nms_pre=-1, max_per_img=2)
+    expected = head.predict_by_feat(*maps, batch_img_metas=metas, cfg=cfg)
+    head.__class__ = Refining
+    found = head.predict_by_feat(*maps, batch_img_metas=metas, cfg=cfg)
+    total = sum(level.shape[-1] * level.shape[-2] for level in maps[0]) * head.num_classes
+    assert seen == [total, total]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.bboxes, other.bboxes)

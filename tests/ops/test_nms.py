@@ -11,6 +11,13 @@ from densehead.ops import batched_nms, nms, pairwise_iou, soft_nms, use_backend
 from tests.ops.conftest import needs_mmcv
 
 
+@pytest.fixture(autouse=True, params=["pairs", "sweeps"])
+def way(request, monkeypatch):
+    """Few boxes are compared in pairs, many are swept."""
+    if request.param == "sweeps":
+        monkeypatch.setattr(importlib.import_module("densehead.ops.nms"), "_PAIRS_LIMIT", -1)
+
+
 def naive_nms(boxes, scores, groups, threshold):
     """Indices kept, best first."""
     overlaps = pairwise_iou(boxes, boxes)

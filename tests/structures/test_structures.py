@@ -33,6 +33,42 @@ def test_level_tensor_reads_in_prior_order(base, memory_format):
     assert torch.equal(tensor.at(image, prior), flat[image, prior])
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("base", [1, 3])
+def test_gradients_of_what_is_read_stand_where_it_was_read(base, memory_format):
+    sizes = ((5, 6), (3, 2), (1, 1))
+    maps = [torch.randn(2, base * 4, *size).to(memory_format=memory_format).requires_grad_() for size in sizes]
+    image, prior = torch.tensor([[0, 1, 1], [1, 0, 0]]), torch.tensor([[0, 7, 7], [36 * base, 36 * base, 30 * base]])
+    factor = torch.randn(2, 3, 4)
+    found = torch.autograd.grad((LevelTensor(maps, base).at(image, prior) ** 2 * factor).sum(), maps)
+    flat = torch.cat([level.permute(0, 2, 3, 1).reshape(2, -1, 4) for level in maps], 1)
+    expected = torch.autograd.grad((flat[image, prior] ** 2 * factor).sum(), maps)
+    torch.testing.assert_close(found, expected)  # prior 7 of image 1 was read twice
+    assert all(one.stride() == level.stride() for one, level in zip(found, maps, strict=True))
+
+
+def test_what_is_read_can_be_differentiated_twice():
+    maps = [torch.randn(1, 4, h, h, dtype=torch.float64).requires_grad_() for h in (3, 2)]
+    image, prior = torch.tensor([0, 0, 0]), torch.tensor([2, 11, 2])
+    assert torch.autograd.gradgradcheck(lambda *maps: LevelTensor(maps).at(image, prior) ** 3, maps)
+
+
+def test_quantities_are_asked_for_the_same_priors_once(monkeypatch):
+    from densehead.structures import level_tensor
+
+    calls = []
+    find = level_tensor._find
+    monkeypatch.setattr(level_tensor, "_find", lambda *args: calls.append(0) or find(*args))
+    maps = dict(cls_logits=[torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 1, 1)])
+    maps["box_deltas"] = [torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 1, 1)]
+    predictions = Predictions(1, **maps)
+    image, prior = torch.tensor([0]), torch.tensor([4])
+    predictions["cls_logits"].at(image, prior), predictions["box_deltas"].at(image, prior)
+    assert len(calls) == 1
+    predictions["box_deltas"].at(image, torch.tensor([3]))
+    assert len(calls) == 2
+
+
 def test_channels_last_maps_are_joined_as_they_lie():
     maps = [torch.randn(2, 4, h, h).to(memory_format=torch.channels_last) for h in (5, 3)]
     assert LevelTensor(maps).joined.stride(2) == 1

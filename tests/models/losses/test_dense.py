@@ -12,12 +12,14 @@ from densehead.models.losses import (
     FocalLoss,
     QualityFocalLoss,
     VarifocalLoss,
+    background,
     classification_loss,
     dense,
     flat_target,
     focal,
 )
 from densehead.models.losses.dense import MapTargets, as_levels, chunks, flat_loss, in_memory_order
+from densehead.structures import LevelTensor
 
 BATCH, CLASSES, PLACES = 3, 5, 14
 LAYOUTS = ["contiguous", "channels last", "strided", "expanded"]
@@ -351,3 +353,53 @@ def test_a_subclass_learns_qualities_as_its_parent_does():
     assert found == QualityFocalLoss().forward_maps(logits, *positives, pos_quality=quality, avg_factor=2.0)
     with pytest.raises(ValueError, match=r"Mine\.forward_maps needs pos_quality"):
         classification_loss(Mine(), logits, *positives)
+
+
+def levels_of(logits, sizes=(8, 5, 1)):
+    """The logits (B, A, C, S) as maps of levels."""
+    batch, base, classes, _ = logits.shape
+    return [part.reshape(batch, base * classes, size, 1) for part, size in zip(logits.split(sizes, 3), sizes)]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("base", [1, 2])
+@pytest.mark.parametrize("loss", [FocalLoss(), *QUALITY_LOSSES], ids=str)
+def test_levels_one_by_one_are_what_they_are_together(loss, base, weighted, plain):
+    logits, *positives, weight = scene(base)
+    options = {"weight": weight if weighted else None, "pos_quality": torch.rand(6, dtype=torch.float64)}
+    loss.plain, found = plain, []
+    for form in ("levels", "one"):
+        x = logits.detach().requires_grad_()
+        tensor = LevelTensor(levels_of(x), base) if form == "levels" else x
+        value = loss.forward_maps(tensor, *positives, avg_factor=torch.tensor(3.0), **options)
+        found.append((value, *torch.autograd.grad(value, x)))
+    loss.plain = False
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("chunk", [7, 1 << 19])
+@pytest.mark.parametrize("layout", ["contiguous", "channels last"])
+@pytest.mark.parametrize(
+    "loss", [FocalLoss(gamma=1.5, loss_weight=1.3), FocalLoss(gamma=0.0), *QUALITY_LOSSES], ids=str
+)
+def test_costs_of_candidates_leave_a_pass_that_the_loss_uses(loss, layout, chunk, weighted, monkeypatch):
+    monkeypatch.setitem(dense.CHUNK, "cpu", chunk)
+    logits, image, prior, label, weight = scene(2, layout)
+    quality = torch.rand(6, dtype=torch.float64)
+    x = logits.detach().requires_grad_()
+    tensor = LevelTensor.of_joined(x)
+    costs = loss.costs_at(tensor, image, prior, label, quality)
+    rows = tensor.at(image, prior)
+    target = flat_target(loss, label, quality, CLASSES)
+    expected = loss(rows, target, reduction_override="none")
+    torch.testing.assert_close(costs, expected if expected.ndim == 1 else expected.sum(1))
+    options = {"weight": weight if weighted else None, "avg_factor": 3.0, "pos_quality": quality}
+    monkeypatch.setattr(background, "_sums", lambda *_: pytest.fail("another pass"))
+    value = loss.forward_maps(tensor, image, prior, label, **options)
+    (grad,) = torch.autograd.grad(value, x)
+    monkeypatch.undo()
+    assert not tensor.memo  # used up
+    expected = loss.forward_maps(x, image, prior, label, **options)
+    torch.testing.assert_close((value, grad), (expected, *torch.autograd.grad(expected, x)))
