@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from densehead.models.assigners.base import BaseAssigner, no_truth
-from densehead.models.assigners.candidates import (
-    Contest,
-    GridTensors,
-    cell_range,
-    chunks,
-    window_places,
-    window_size,
-)
+from densehead.models.assigners.candidates import Contest
 from densehead.models.assigners.iou import check_calculator, ignored_priors
-from densehead.ops import pairwise_iou
+from densehead.models.assigners.overlaps import TINY, Pairs, overlapping_pairs, pairs_on_grids
 from densehead.registry import TASK_UTILS
 from densehead.structures import IGNORED, NEGATIVE, Assignment, Predictions, Priors, Targets
-
-TINY = torch.finfo(torch.float32).tiny
-TIE = 1e-4  # relative difference below which two IoUs may be the same but for rounding
 
 
 @TASK_UTILS.register_module()
@@ -93,36 +80,33 @@ class MaxIoUAssigner(BaseAssigner):
         best = Contest(targets.num_images, len(priors), device)
         own = torch.full((targets.num_images * len(priors),), -1, device=device)  # low-quality matches
         # a prior that a region excludes leaves the closed form's best prior of a ground truth undecided
-        on_grid = priors.grids and is_ignored is None
-        tables = self._tables_of_grids(priors, targets) if on_grid else _tables_of_all(priors, targets, is_ignored)
-        for table in tables:
-            self._enter(table, targets, len(priors), best, own)
-        assignment = self._decide(*best.result(), own.view(targets.num_images, -1))
+        if priors.grids and is_ignored is None:
+            lowest = self._lowest()
+            found = pairs_on_grids(priors, targets, lowest, with_best=self.match_low_quality)
+        else:
+            lowest, found = TINY, overlapping_pairs(priors, targets, _excluded(priors, is_ignored))
+        for pairs in found:
+            self._enter(pairs, lowest, targets.is_valid.numel(), best, own)
+        truth, iou = best.result()
+        assignment = self._decide(_in_image(truth, targets), iou, _in_image(own.view_as(truth), targets))
         if is_ignored is not None:
             assignment = assignment.ignoring(~is_ignored)
             assignment.overlaps.masked_fill_(is_ignored, -1)
         return assignment.ignoring(priors.valid_mask())
 
-    def _enter(self, table: Overlaps, targets: Targets, num_priors: int, best: Contest, own: Tensor) -> None:
+    def _enter(self, pairs: Pairs, lowest: float, num_truths: int, best: Contest, own: Tensor) -> None:
         """Enter the pairs whose overlap matters into the contest of the priors and the matches of the truths."""
-        highest = table.iou.amax(-1, keepdim=True)  # (B, g, 1)
-        wanted = highest.clamp(min=TINY, max=table.lowest) if self.match_low_quality else table.lowest
-        wanted = torch.where(targets.is_valid[:, table.part, None], wanted, torch.inf)
-        pair = (table.iou >= wanted).flatten().nonzero()[:, 0]
-        row = pair.div(table.iou.shape[-1], rounding_mode="floor")  # of (B * g,)
-        image = row.div(table.iou.shape[1], rounding_mode="floor")
-        truth = row - image * table.iou.shape[1] + table.part.start
-        place = image * num_priors + table.prior_index(row, pair - row * table.iou.shape[-1])
-        iou = table.iou.flatten()[pair]
-        best.enter(place, truth, iou)
+        highest = pairs.iou.new_zeros(num_truths).scatter_reduce_(0, pairs.truth, pairs.iou, "amax")
+        highest = highest.index_select(0, pairs.truth)
+        wanted = highest.clamp(min=TINY, max=lowest) if self.match_low_quality else lowest
+        best.enter(pairs.place, pairs.truth, pairs.iou.where(pairs.iou >= wanted, -1))  # which loses to no bid
         if self.match_low_quality:
-            highest = highest.flatten()
-            is_own = (iou == highest[row]) & (iou >= self.min_pos_iou)
+            is_own = (pairs.iou == highest) & (pairs.iou >= max(self.min_pos_iou, TINY))
             if not self.gt_max_assign_all:
-                first = place.new_full((highest.numel(),), len(own))
-                first.scatter_reduce_(0, row, place.where(is_own, len(own)), "amin")
-                is_own &= place == first[row]
-            own.scatter_reduce_(0, place, truth.where(is_own, -1), "amax")
+                first = pairs.place.new_full((num_truths,), len(own))
+                first.scatter_reduce_(0, pairs.truth, pairs.place.where(is_own, len(own)), "amin")
+                is_own &= pairs.place == first[pairs.truth]
+            own.scatter_reduce_(0, pairs.place, pairs.truth.where(is_own, -1), "amax")
 
     def _lowest(self) -> float:
         """The lowest IoU that a threshold asks for."""
@@ -135,112 +119,16 @@ class MaxIoUAssigner(BaseAssigner):
         index = truth.where((iou >= self.pos_iou_thr) & (truth >= 0), index)
         return Assignment(own.where(own >= 0, index), iou, has_ignored=True)
 
-    def _tables_of_grids(self, priors: Priors, targets: Targets) -> Iterator[Overlaps]:
-        """Yield the overlaps of the ground truths, a bounded number at a time, with the priors around each."""
-        reach = self._reach(priors, targets)  # (B, G, T, 2)
-        span = torch.where(targets.is_valid[..., None, None], reach, 0).flatten(0, 1).amax(0).tolist()
-        sizes = [
-            (window_size(2 * rows, grid.stride_y, grid.height), window_size(2 * columns, grid.stride_x, grid.width))
-            for grid, (rows, columns) in zip(priors.grids, span, strict=True)
-        ]
-        for part in chunks(targets.num_images, targets.max_count, sum(rows * columns for rows, columns in sizes)):
-            boxes = targets.boxes[:, part]
-            centre = (boxes[..., :2] + boxes[..., 2:]).flip(-1)[:, :, None] / 2
-            interval = centre - reach[:, part], centre + reach[:, part]
-            yield _around(priors, boxes, interval, sizes, self._lowest(), part)
 
-    def _reach(self, priors: Priors, targets: Targets) -> Tensor:
-        """(B, G, T, 2) how far (y, x) the priors of a grid that matter lie from a ground truth's centre, pixels.
-
-        An IoU of ``t`` needs an overlap of ``t`` times the larger of the two lengths on each axis. For low-quality
-        matches the priors of the highest IoU matter too: on each axis all that overlap as much as the nearest one.
-        """
-        grids = GridTensors.of(priors)
-        size = (targets.boxes[..., 2:] - targets.boxes[..., :2]).flip(-1)[:, :, None].clamp(min=0)
-        centre = (targets.boxes[..., 2:] + targets.boxes[..., :2]).flip(-1)[:, :, None] / 2
-        lowest = self._lowest()
-        larger, smaller = torch.maximum(size, grids.extent), torch.minimum(size, grids.extent)
-        reach = (larger + smaller) / 2 - lowest * larger
-        reach = reach.where((smaller >= lowest * larger).all(-1, keepdim=True), -1)
-        if not self.match_low_quality:
-            return reach
-        nearest = ((centre - grids.origin) / grids.stride).round().maximum(grids.first[:, None])
-        nearest = nearest.minimum(grids.stop[:, None] - 1)
-        distance = (grids.origin + nearest * grids.stride - centre).abs()
-        overlap = torch.minimum((larger + smaller) / 2 - distance, smaller).clamp(min=0).prod(-1)
-        iou = overlap / (size.prod(-1) + grids.extent.prod(-1) - overlap).clamp(min=1e-6)
-        iou = iou.where((grids.stop > grids.first).all(-1)[:, None], -1)  # a grid may lie in the padding as a whole
-        is_best = iou >= iou.amax(-1, keepdim=True) * (1 - TIE)
-        as_near = torch.maximum(distance, (larger - smaller) / 2)
-        return torch.maximum(reach, as_near.where(is_best[..., None], -1))
+def _excluded(priors: Priors, is_ignored: Tensor | None) -> Tensor | None:
+    """(B, P) bool, True where a prior does not count or lies in a region to ignore; None where none does."""
+    is_valid = priors.valid_mask()
+    if is_valid is None:
+        return is_ignored
+    return ~is_valid if is_ignored is None else is_ignored | ~is_valid
 
 
-@dataclass(frozen=True)
-class Overlaps:
-    """Ground truths against candidates of each: IoUs (B, g, M), and which prior the ``M`` places hold.
-
-    Attributes:
-        iou: 0 where a place holds no prior.
-        lowest: IoU from which on pairs are asked for.
-        part: which ground truths of each image.
-        prior_index: takes rows (n,) of (B * g,) and places (n,) of (M,), and returns the priors (n,).
-    """
-
-    iou: Tensor
-    lowest: float
-    part: slice
-    prior_index: Callable[[Tensor, Tensor], Tensor]
-
-
-def _tables_of_all(priors: Priors, targets: Targets, is_ignored: Tensor | None) -> Iterator[Overlaps]:
-    """Yield the overlaps of the ground truths, a bounded number at a time, with every prior."""
-    is_excluded, is_valid = is_ignored, priors.valid_mask()
-    if is_valid is not None:
-        is_excluded = ~is_valid if is_excluded is None else is_excluded | ~is_valid
-    for part in chunks(targets.num_images, targets.max_count, len(priors)):
-        iou = pairwise_iou(priors.boxes, targets.boxes[:, part]).transpose(-1, -2)
-        if is_excluded is not None:
-            iou = iou.masked_fill(is_excluded[:, None], 0)
-        yield Overlaps(iou, TINY, part, lambda row, place: place)
-
-
-def _around(
-    priors: Priors,
-    boxes: Tensor,
-    interval: tuple[Tensor, Tensor],
-    sizes: Sequence[tuple[int, int]],
-    lowest: float,
-    part: slice,
-) -> Overlaps:
-    """Return the overlaps of boxes (B, g, 4) with the cells of each grid in intervals from and to (B, g, T, 2).
-
-    The overlap of two lengths is computed for rows and for columns; their products are the tables of cells.
-    """
-    grids = GridTensors.of(priors)
-    begin, end = cell_range(grids, *interval)  # (B, g, T, 2)
-    area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    tables = []
-    for number, (grid, size) in enumerate(zip(priors.grids, sizes, strict=True)):
-        lengths = []
-        for axis, (count, cells, step) in enumerate(
-            zip(size, (grid.height, grid.width), (grid.width * grid.step, grid.step), strict=True)
-        ):
-            cell = begin[:, :, number, axis, None] + torch.arange(count, device=boxes.device)  # (B, g, rows or columns)
-            sides = priors.boxes[grid.start : grid.start + cells * step : step, 1 - axis :: 2]
-            near, far = sides[cell.clamp(max=cells - 1)].unbind(-1)
-            overlap = torch.minimum(far, boxes[..., None, 3 - axis]) - torch.maximum(near, boxes[..., None, 1 - axis])
-            is_inside = cell <= end[:, :, number, axis, None]
-            lengths.append((overlap.clamp(min=0).where(is_inside, 0), far - near))
-        (height, own_height), (width, own_width) = lengths
-        intersection = width[..., None, :] * height[..., None]
-        union = own_width[..., None, :] * own_height[..., None]
-        union.add_(area[..., None, None]).sub_(intersection).clamp_(min=1e-6)
-        tables.append(intersection.div_(union).flatten(2))
-    grid, row, column = window_places(sizes, boxes.device)
-    corner = grids.prior_index(*begin.flatten(0, 1)[..., None].unbind(-2)).flatten()  # (B * g * T,)
-    offset = (row * grids.width[grid] + column) * grids.step[grid]
-
-    def prior_index(of_truth: Tensor, place: Tensor) -> Tensor:
-        return corner[of_truth * len(sizes) + grid[place]] + offset[place]
-
-    return Overlaps(torch.cat(tables, -1), lowest, part, prior_index)
+def _in_image(truth: Tensor, targets: Targets) -> Tensor:
+    """(B, P) which of its image's ground truths, of which of all (B * G,); -1 stays."""
+    first = torch.arange(targets.num_images, device=truth.device)[:, None] * targets.max_count
+    return (truth - first).where(truth >= 0, -1)

@@ -21,7 +21,7 @@ DESIGN = Path(__file__).resolve().parents[3] / "docs" / "design.md"
 
 # Files that wait, and why. docs/design.md names them and the functions.
 POSITIVES = "structures/assignment.py"  # how many there are is what the assigner found
-WINDOWS = "models/assigners/max_iou.py"  # how large the windows are depends on the boxes
+WINDOWS = "models/assigners/overlaps.py"  # how many priors around the boxes can reach an IoU
 MIXTURES = "models/heads/paa_mixture.py"  # whether all mixtures have converged, every 16 iterations
 PAIRS = "models/heads/inside_pairs.py"  # how many points lie inside the boxes, how many blocks of boxes meet a truth
 FORCED = "models/heads/center_prior.py"  # which truths have no point inside
