@@ -101,8 +101,8 @@ class GFLHead(DistributionBoxes, AnchorHead):
         """Return the losses of a batch (equation 8); an image without positives counts as one in the normaliser."""
         positives = assignment.positives(targets)
         num_pos = self._mean_over_ranks(assignment.num_pos.clamp(min=1).sum(), 0.0)
-        loss_cls = self._classification_loss(predictions, assignment, positives, num_pos)
-        return dict(loss_cls=loss_cls, **self.box_losses(predictions, priors, targets, positives))
+        box_losses, iou = self.box_losses(predictions, priors, targets, positives)
+        return dict(loss_cls=self._classification_loss(predictions, assignment, positives, num_pos, iou), **box_losses)
 
     def _init_predictors(self) -> None:
         self.gfl_cls = self._predictor(self.cls_out_channels)

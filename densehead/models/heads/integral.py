@@ -8,6 +8,8 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from densehead.models.losses import DistributionFocalLoss
+from densehead.ops import aligned_iou
 from densehead.structures import Positives, Predictions, Priors, Targets
 
 
@@ -48,29 +50,32 @@ class DistributionBoxes:
 
     def box_losses(
         self, predictions: Predictions, priors: Priors, targets: Targets, positives: Positives
-    ) -> dict[str, Tensor]:
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Return ``loss_bbox`` and ``loss_dfl``, each positive weighted by its highest class score (GFL, section 3.2
-        of the supplement), which is also what they are divided by.
+        of the supplement), which is also what they are divided by; and (N,) the IoUs of the boxes with their truth.
         """
         index = positives.image_index, positives.prior_index
-        weight = predictions.scores_at(*index).detach().amax(-1)
-        weight_sum = self._mean_over_ranks(weight.sum(), 1.0)
-        logits = predictions["box_logits"].at(*index).float()
+        with torch.no_grad():
+            weight = predictions.scores_at(*index).amax(-1)
+            weight_sum = self._mean_over_ranks(weight.sum(), 1.0)
         stride = priors.strides[positives.prior_index, None]
         points, truth = priors.points[positives.prior_index] / stride, positives.boxes / stride
-        distances = self.bbox_coder.encode(points, truth, self.integral.reg_max)
         self.reach.watch(points, truth, positives, targets)
-        return dict(
-            loss_bbox=self.loss_bbox(
-                self.bbox_coder.decode(points, self.integral(logits)), truth, weight=weight, avg_factor=weight_sum
-            ),
-            loss_dfl=self.loss_dfl(
-                logits.unflatten(-1, (4, -1)).flatten(0, 1),
-                distances.flatten(),
-                weight=weight.repeat_interleave(4),
-                avg_factor=4 * weight_sum,
-            ),
+        logits = predictions["box_logits"].at(*index).float()
+        loss_dfl, distances = self._loss_dfl(
+            logits, self.bbox_coder.encode(points, truth, self.integral.reg_max), weight, weight_sum
         )
+        boxes = self.bbox_coder.decode(points, distances)
+        loss_bbox = self.loss_bbox(boxes, truth, weight=weight, avg_factor=weight_sum)
+        return dict(loss_bbox=loss_bbox, loss_dfl=loss_dfl), aligned_iou(boxes.detach(), truth)
+
+    def _loss_dfl(self, logits: Tensor, truth: Tensor, weight: Tensor, weight_sum: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of logits (N, 4 * (reg_max + 1)) that should say ``truth`` (N, 4), and what they say."""
+        sides = logits.view(-1, self.integral.reg_max + 1), truth.flatten(), weight.repeat_interleave(4), 4 * weight_sum
+        if type(self.loss_dfl) is DistributionFocalLoss:
+            loss, distances = self.loss_dfl.with_mean(*sides)
+            return loss, distances.view(-1, 4)
+        return self.loss_dfl(*sides[:2], weight=sides[2], avg_factor=sides[3]), self.integral(logits)
 
 
 class ReachWatch:

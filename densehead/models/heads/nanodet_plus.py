@@ -180,8 +180,10 @@ class NanoDetPlusHead(DistributionBoxes, DenseHead):
         positives = assignment.positives(targets)
         num_pos = self._mean_over_ranks(assignment.is_positive.sum(), 1.0)
         quality = self._seen_quality(assignment, positives)
+        box_losses, iou = self.box_losses(predictions, priors, targets, positives)
+        quality = iou if quality is None else quality
         loss_cls = self._classification_loss(predictions, assignment, positives, num_pos, quality)
-        return dict(loss_cls=loss_cls, **self.box_losses(predictions, priors, targets, positives))
+        return dict(loss_cls=loss_cls, **box_losses)
 
     def default_assigner(self) -> ConfigDict:
         """Return the rule of NanoDet-Plus, in which the distance of centres, which RTMDet added, costs nothing."""

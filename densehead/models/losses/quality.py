@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from densehead.models.losses import functional
-from densehead.models.losses.base import Loss, in_float32
+from densehead.models.losses.base import Loss, in_float32, weighted_reduction
 from densehead.models.losses.dense import quality_matrix
 from densehead.models.losses.focal import FocalFamily
 from densehead.registry import MODELS
@@ -130,3 +131,9 @@ class DistributionFocalLoss(Loss):
 
     def per_element(self, pred: Tensor, target: Tensor) -> Tensor:
         return functional.distribution_focal_loss(pred, target)
+
+    def with_mean(self, pred: Tensor, target: Tensor, weight: Tensor, avg_factor: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss, and (N,) the expected bins of the distributions ``pred`` (N, R + 1), from one softmax."""
+        with torch.autocast(pred.device.type, enabled=False):
+            mean, loss = functional.mean_and_focal_loss(in_float32(pred), in_float32(target))
+            return self.loss_weight * weighted_reduction(loss, weight, self.reduction, avg_factor), mean

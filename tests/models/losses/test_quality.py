@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from densehead.models.losses import DistributionFocalLoss, QualityFocalLoss, VarifocalLoss
+from densehead.models.losses import DistributionFocalLoss, QualityFocalLoss, VarifocalLoss, functional
 
 
 def entropy(score, target):
@@ -52,6 +52,22 @@ def test_distribution_focal_loss_by_hand():
         -log_score[3],  # the last bin has none to its right
     ]
     torch.testing.assert_close(found, torch.tensor(expected))
+
+
+def test_the_mean_comes_with_the_loss():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    target = torch.tensor([0.0, 0.3, 1.0, 2.5, 3.9, 4.0], dtype=torch.float64)
+    weight, avg_factor = torch.rand(6, generator=generator), torch.tensor(3.0)
+    loss, mean = DistributionFocalLoss(loss_weight=0.25).with_mean(logits, target, weight, avg_factor)
+    torch.testing.assert_close(loss, DistributionFocalLoss(loss_weight=0.25)(logits, target, weight, avg_factor))
+    torch.testing.assert_close(mean, logits.softmax(-1) @ torch.arange(5.0, dtype=torch.float64))
+    assert torch.autograd.gradcheck(functional.mean_and_focal_loss, (logits, target))
+    assert torch.autograd.gradgradcheck(functional.mean_and_focal_loss, (logits, target))
+    (slope,) = torch.autograd.grad(functional.distribution_focal_loss(logits, target).sum(), logits)
+    beside = torch.nn.functional.one_hot(target.long().clamp(max=3) + torch.tensor([[0], [1]]), 5)
+    nearness = torch.stack([1 - (target - target.long().clamp(max=3)), target - target.long().clamp(max=3)])
+    torch.testing.assert_close(slope, logits.softmax(-1) - (beside * nearness[..., None]).sum(0))
 
 
 def test_config_errors():
