@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from densehead.ops import aligned_iou, batched_nms, clip_boxes, full_precision
+from densehead.ops import batched_nms, clip_boxes, full_precision, pairwise_iou
 from densehead.structures import LevelTensor, Predictions, Priors, horizontal_boxes
 
 if TYPE_CHECKING:
@@ -28,27 +28,51 @@ _VOTES = 1 << 20  # pairs of a detection and a candidate that are looked at toge
 
 @dataclass(frozen=True)
 class Candidates:
-    """Detections before suppression, of all images one after the other: tensors of (N,)."""
+    """Detections before suppression, image by image: ``N`` classes of ``M`` priors, whose boxes they share.
+
+    Attributes:
+        image_index, labels, scores: (N,) each.
+        place: (N,) which of the ``M`` priors.
+        place_image, place_prior: (M,) the images, in order, and their priors.
+    """
 
     image_index: Tensor
-    prior_index: Tensor
+    place: Tensor
     labels: Tensor
     scores: Tensor
+    place_image: Tensor
+    place_prior: Tensor
+
+    @property
+    def prior_index(self) -> Tensor:
+        """(N,) the priors."""
+        return self.place_prior[self.place]
 
     def take(self, index: Tensor) -> Candidates:
-        """Return those of some places."""
-        return Candidates(self.image_index[index], self.prior_index[index], self.labels[index], self.scores[index])
+        """Return those at (n,) or of a mask (N,)."""
+        own = (one[index] for one in (self.image_index, self.place, self.labels, self.scores))
+        return Candidates(*own, self.place_image, self.place_prior)
+
+
+@dataclass(frozen=True)
+class ScoredBoxes:
+    """All candidates of an image: ``boxes`` (M, 4) and their ``scores`` (M, C), 0 where a class is no candidate."""
+
+    boxes: Tensor
+    scores: Tensor
 
 
 def find_classes(head: DenseHead, predictions: Predictions, cfg: Mapping) -> Candidates:
     """Return the classes of priors whose own score is above ``score_thr``, of a level the ``nms_pre`` best of them."""
-    found = candidates(
+    image, prior, labels, scores = candidates(
         predictions["cls_logits"], cfg.get("score_thr", 0), cfg.get("nms_pre", -1), is_sigmoid=head.use_sigmoid_cls
     )
-    if "quality_logits" not in predictions:
-        return found
-    quality = predictions["quality_logits"].at(found.image_index, found.prior_index)[:, 0].float()
-    return replace(found, scores=head.fuse_scores(found.scores, quality))
+    image, order = image.sort(stable=True)
+    prior, labels, scores = prior[order], labels[order], scores[order]
+    if "quality_logits" in predictions:
+        quality = predictions["quality_logits"].at(image, prior)[:, 0].float()
+        scores = head.fuse_scores(scores, quality)
+    return Candidates(image, torch.arange(len(image), device=image.device), labels, scores, image, prior)
 
 
 def find_priors(head: DenseHead, predictions: Predictions, cfg: Mapping) -> Candidates:
@@ -71,12 +95,13 @@ def find_priors(head: DenseHead, predictions: Predictions, cfg: Mapping) -> Cand
         images.append(image)
         places.append(start + index % area * base + index // area)
         start += area * base
-    image, prior = torch.cat(images), torch.cat(places)
+    image, order = torch.cat(images).sort(stable=True)
+    prior = torch.cat(places)[order]
     scores = predictions.scores_at(image, prior)
     if has_quality:
         scores = head.fuse_scores(scores, predictions["quality_logits"].at(image, prior).float())
     row, label = (scores > score_thr).nonzero(as_tuple=True)
-    return Candidates(image[row], prior[row], label, scores[row, label])
+    return Candidates(image[row], row, label, scores[row, label], image, prior)
 
 
 def _best_class(logits: Tensor, is_sigmoid: bool) -> Tensor:
@@ -114,18 +139,24 @@ def detect(
     """
     _check(cfg, image_metas, predictions["cls_logits"].maps[0].shape[0], rescale, with_nms)
     found = head.find_candidates(predictions, cfg)
-    found = found.take(found.image_index.argsort(stable=True))
     read = partial(_read_boxes, head, predictions, priors, image_metas, rescale=rescale)
-    if not with_nms:
-        results = _by_image(found, *_large_enough(found, read(found), cfg), len(image_metas))
-    elif head.refines_detections:
-        index, boxes = _large_enough(found, read(found), cfg)
-        found = found.take(index)
-        every = _by_image(found, torch.arange(len(index), device=index.device), boxes, len(image_metas))
-        detected = _suppressed(found, lambda index: boxes[index], cfg, len(image_metas))
-        results = [head.refine_detections(*both) for both in zip(detected, every, strict=True)]
+    num_images = len(image_metas)
+    if not with_nms or head.refines_detections:  # all boxes are wanted
+        table = read(found.place_image, found.place_prior)
+        found = found.take(_is_large_enough(table, cfg)[found.place])
+        every = torch.arange(len(found.scores), device=table.device)
+        if not with_nms:
+            results = _by_image(found, every, table[found.place], num_images)
+        else:
+            results = _suppressed(found, lambda index: table[found.place[index]], cfg, num_images)
+            voters = _scored_boxes(found, table, head.num_classes, num_images)
+            results = [head.refine_detections(*both) for both in zip(results, voters, strict=True)]
     else:
-        results = _suppressed(found, lambda index: read(found.take(index)), cfg, len(image_metas))
+
+        def boxes_at(index: Tensor) -> Tensor:
+            return read(found.image_index[index], found.prior_index[index])
+
+        results = _suppressed(found, boxes_at, cfg, num_images)
     if getattr(head.bbox_coder, "use_box_type", False):
         for result in results:
             result.bboxes = horizontal_boxes(result.bboxes)
@@ -139,18 +170,27 @@ def _limit(cfg: Mapping) -> int:
 
 
 def _read_boxes(
-    head: DenseHead, predictions: Predictions, priors: Priors, metas: list[dict], found: Candidates, *, rescale: bool
+    head: DenseHead,
+    predictions: Predictions,
+    priors: Priors,
+    metas: list[dict],
+    image: Tensor,
+    prior: Tensor,
+    *,
+    rescale: bool,
 ) -> Tensor:
-    """Return (N, 4) the boxes of candidates, clipped and, where asked for, in pixels of the original images."""
-    boxes = head.boxes_at(predictions, priors, found.image_index, found.prior_index)
+    """Return (n, 4) the boxes of priors, clipped and, where asked for, in pixels of the original images."""
+    boxes = head.boxes_at(predictions, priors, image, prior)
     if getattr(head.bbox_coder, "clip_border", True):
-        boxes = clip_boxes(boxes[:, None], _per_box(metas, "img_shape", found, boxes))[:, 0]
+        boxes = clip_boxes(boxes[:, None], _per_box(metas, "img_shape", image, boxes))[:, 0]
     if rescale:
-        boxes = boxes / _per_box(metas, "scale_factor", found, boxes).repeat(1, 2)
+        boxes = boxes / _per_box(metas, "scale_factor", image, boxes).repeat(1, 2)
     return boxes
 
 
-def candidates(logits: LevelTensor, score_thr: float, nms_pre: int, *, is_sigmoid: bool) -> Candidates:
+def candidates(
+    logits: LevelTensor, score_thr: float, nms_pre: int, *, is_sigmoid: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the classes of priors that score above ``score_thr``, of each level and image the ``nms_pre`` best.
 
     Sigmoid scores are compared before the sigmoid, which is then taken of the survivors only.
@@ -160,6 +200,9 @@ def candidates(logits: LevelTensor, score_thr: float, nms_pre: int, *, is_sigmoi
         score_thr: in [0, 1].
         nms_pre: all if not positive.
         is_sigmoid: which of the two.
+
+    Returns:
+        (N,) each, level by level: image, prior, class and score.
     """
     images, places, labels, values = [], [], [], []
     start = 0
@@ -182,7 +225,7 @@ def candidates(logits: LevelTensor, score_thr: float, nms_pre: int, *, is_sigmoi
         start += level.shape[-2] * level.shape[-1] * logits.num_base_priors
     value = torch.cat(values)
     scores = value.sigmoid() if is_sigmoid else value
-    return Candidates(torch.cat(images), torch.cat(places), torch.cat(labels), scores)
+    return torch.cat(images), torch.cat(places), torch.cat(labels), scores
 
 
 def _above(rows: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
@@ -220,13 +263,18 @@ def _best_of_each_image(
     return image[keep], index[keep], value[keep]
 
 
-def _large_enough(found: Candidates, boxes: Tensor, cfg: Mapping) -> tuple[Tensor, Tensor]:
-    """Return which candidates have boxes larger than ``min_bbox_size``, and these boxes."""
+def _is_large_enough(boxes: Tensor, cfg: Mapping) -> Tensor:
+    """Return (n,) bool: which boxes are larger than ``min_bbox_size``."""
     smallest = cfg.get("min_bbox_size", -1)
-    if smallest < 0:
-        return torch.arange(len(boxes), device=boxes.device), boxes
-    index = (boxes[:, 2:] - boxes[:, :2] > smallest).all(-1).nonzero().squeeze(1)
-    return index, boxes[index]
+    return (boxes[:, 2:] - boxes[:, :2] > smallest).all(-1) | (smallest < 0)
+
+
+def _scored_boxes(found: Candidates, table: Tensor, num_classes: int, num_images: int) -> list[ScoredBoxes]:
+    """Return all candidates of each image, whose places have boxes (M, 4)."""
+    scores = full_precision(found.scores).new_zeros(len(table), num_classes)
+    scores[found.place, found.labels] = full_precision(found.scores)
+    ends = pairwise(_starts(found.place_image, num_images))
+    return [ScoredBoxes(table[start:stop], scores[start:stop]) for start, stop in ends]
 
 
 def _by_image(found: Candidates, index: Tensor, boxes: Tensor, num_images: int) -> list[InstanceData]:
@@ -272,8 +320,8 @@ def _best(scores: Tensor, start: int, stop: int, count: int) -> Tensor:
 
 
 def _suppress(found: Candidates, boxes: Tensor, cfg: Mapping, num_images: int) -> list[InstanceData]:
-    index, boxes = _large_enough(found, boxes, cfg)
-    found = found.take(index)
+    is_large_enough = _is_large_enough(boxes, cfg)
+    found, boxes = found.take(is_large_enough), boxes[is_large_enough]
     limit, nms_cfg = _limit(cfg), dict(cfg["nms"] or {})
     nms_cfg.pop("max_num", None)
     some = slice(limit if limit > 0 else None)
@@ -299,7 +347,7 @@ def _suppress(found: Candidates, boxes: Tensor, cfg: Mapping, num_images: int) -
 
 
 def vote_boxes(
-    dets: InstanceData, others: InstanceData, *, sigma: float = 0.025, min_iou: float = 0.01
+    dets: InstanceData, candidates: ScoredBoxes, *, sigma: float = 0.025, min_iou: float = 0.01
 ) -> InstanceData:
     """Return detections whose boxes are means of the candidates of their class (PAA, equation 9), class by class.
 
@@ -308,40 +356,24 @@ def vote_boxes(
 
     Args:
         dets: ``bboxes``, ``scores``, ``labels`` of what suppression left.
-        others: the same of all candidates.
+        candidates: all candidates of the image.
         sigma: how fast the weight falls with the overlap.
         min_iou: candidates that overlap less do not count.
     """
     dets = dets[dets.labels.argsort(stable=True)]
-    labels, order = others.labels.sort(stable=True)
-    sides, scores = full_precision(others.bboxes)[order], full_precision(others.scores)[order]
-    # of each detection the candidates of its class, which stand side by side
-    first = torch.searchsorted(labels, dets.labels)
-    count = torch.searchsorted(labels, dets.labels, right=True) - first
-    boxes = [others.bboxes[:0]] + [
-        _mean_boxes(dets.bboxes[some], sides, scores, first[some], count[some], sigma, min_iou)
-        for some in _parts(count, _VOTES)
-    ]
-    return InstanceData(bboxes=torch.cat(boxes), scores=dets.scores, labels=dets.labels)
+    size = max(_VOTES // max(len(candidates.boxes), 1), 1)
+    parts = zip(dets.bboxes.split(size), dets.labels.split(size), strict=True)
+    boxes = torch.cat([_mean_boxes(*part, candidates, sigma, min_iou) for part in parts])
+    return InstanceData(bboxes=boxes, scores=dets.scores, labels=dets.labels)
 
 
-def _parts(count: Tensor, size: int) -> list[slice]:
-    """Cut (n,) counts into runs whose sum is about ``size``."""
-    part = (count.cumsum(0) - count).div(size, rounding_mode="floor")
-    ends = [0, *part.unique_consecutive(return_counts=True)[1].cumsum(0).tolist()]
-    return [slice(*both) for both in pairwise(ends)]
-
-
-def _mean_boxes(
-    boxes: Tensor, sides: Tensor, scores: Tensor, first: Tensor, count: Tensor, sigma: float, min_iou: float
-) -> Tensor:
-    """The means (n, 4) around boxes (n, 4); of each vote the ``count`` candidates from ``first`` on."""
-    row = torch.arange(len(boxes), device=boxes.device).repeat_interleave(count)
-    place = torch.arange(len(row), device=boxes.device) + (first - count.cumsum(0) + count)[row]
-    iou = aligned_iou(boxes[row], sides[place])
-    weight = torch.exp(-((1 - iou) ** 2) / sigma) * scores[place] * (iou > min_iou)
-    votes = torch.cat([weight[:, None] * sides[place], weight[:, None]], 1)
-    total = votes.new_zeros(len(boxes), 5).index_add_(0, row, votes)
+def _mean_boxes(boxes: Tensor, labels: Tensor, candidates: ScoredBoxes, sigma: float, min_iou: float) -> Tensor:
+    iou = pairwise_iou(boxes, candidates.boxes)  # (n, M)
+    det, voter = (iou > min_iou).nonzero(as_tuple=True)
+    weight = torch.exp(-((1 - iou[det, voter]) ** 2) / sigma) * candidates.scores[voter, labels[det]]
+    # one by one rather than as a matrix product, which TF32 and autocast round by half a pixel
+    votes = torch.cat([full_precision(candidates.boxes)[voter], torch.ones_like(weight)[:, None]], 1) * weight[:, None]
+    total = votes.new_zeros(len(boxes), 5).index_add_(0, det, votes)
     return (total[:, :4] / total[:, 4:]).where(total[:, 4:] > 0, boxes)  # a box without extent overlaps not even itself
 
 
@@ -351,10 +383,10 @@ def _logit(score: float) -> float:
     return math.inf if score >= 1 else math.log(score / (1 - score))
 
 
-def _per_box(metas: list[dict], key: str, found: Candidates, boxes: Tensor) -> Tensor:
-    """(N, 2) the first two numbers of a meta key of each candidate's image."""
+def _per_box(metas: list[dict], key: str, image: Tensor, boxes: Tensor) -> Tensor:
+    """(n, 2) the first two numbers of a meta key of each box's image."""
     values = torch.tensor([tuple(meta[key])[:2] for meta in metas], dtype=boxes.dtype, device=boxes.device)
-    return values[found.image_index]
+    return values[image]
 
 
 def _check(cfg: Mapping | None, metas: list[dict] | None, num_images: int, rescale: bool, with_nms: bool) -> None:

@@ -2,13 +2,14 @@
 
 import copy
 import math
+from typing import NamedTuple
 
 import pytest
 import torch
 from mmengine.structures import InstanceData
 
 from densehead.models import PAAHead, postprocess
-from densehead.models.postprocess import candidates, vote_boxes
+from densehead.models.postprocess import ScoredBoxes, candidates, vote_boxes
 from densehead.ops import batched_nms, pairwise_iou
 from densehead.structures import LevelTensor
 from tests.models.heads.heads import CONFIGS, TEST_CFG, build, features, samples
@@ -163,13 +164,27 @@ def instances(*entries):
     return InstanceData(bboxes=torch.tensor(boxes), scores=torch.tensor(scores), labels=torch.tensor(labels))
 
 
+def voters(others):
+    """Candidates of an image as a table of boxes and scores of classes."""
+    scores = torch.zeros(len(others), 4)
+    scores[torch.arange(len(others)), others.labels] = others.scores
+    return ScoredBoxes(others.bboxes, scores)
+
+
+class Found(NamedTuple):
+    image_index: torch.Tensor
+    prior_index: torch.Tensor
+    labels: torch.Tensor
+    scores: torch.Tensor
+
+
 class TestVotes:
     # the second box overlaps the first by 80 of 120: IoU 2/3, weight exp(-(1/3)^2 / 0.025)
     FIRST, SECOND = [0.0, 0.0, 10.0, 10.0], [2.0, 0.0, 12.0, 10.0]
 
     def test_by_hand(self):
         dets = instances((self.FIRST, 0.8, 1))
-        result = vote_boxes(dets, instances((self.FIRST, 0.8, 1), (self.SECOND, 0.4, 1)))
+        result = vote_boxes(dets, voters(instances((self.FIRST, 0.8, 1), (self.SECOND, 0.4, 1))))
         share = 0.4 * math.exp(-1 / 9 / 0.025)
         shift = 2 * share / (0.8 + share)
         torch.testing.assert_close(result.bboxes, torch.tensor([[shift, 0.0, 10 + shift, 10.0]]))
@@ -182,44 +197,44 @@ class TestVotes:
             ([20.0, 0.0, 30.0, 10.0], 0.9, 1),
             ([9.95, 0.0, 19.95, 10.0], 0.9, 1),  # IoU 0.0025
         )
-        assert vote_boxes(others[:1], others).bboxes.tolist() == [self.FIRST]
+        assert vote_boxes(others[:1], voters(others)).bboxes.tolist() == [self.FIRST]
 
     def test_class_by_class(self):
         dets = instances((self.FIRST, 0.9, 2), ([20.0, 0.0, 30.0, 10.0], 0.8, 0), ([40.0, 0.0, 50.0, 10.0], 0.7, 2))
-        result = vote_boxes(dets, dets)
+        result = vote_boxes(dets, voters(dets))
         assert result.labels.tolist() == [0, 2, 2]
         torch.testing.assert_close(result.scores, torch.tensor([0.8, 0.9, 0.7]))
 
     def test_a_box_without_extent_stays(self):
         dets = instances(([5.0, 5.0, 5.0, 9.0], 0.8, 1))
-        assert vote_boxes(dets, dets).bboxes.tolist() == [[5.0, 5.0, 5.0, 9.0]]
+        assert vote_boxes(dets, voters(dets)).bboxes.tolist() == [[5.0, 5.0, 5.0, 9.0]]
 
     def test_none(self):
         others = instances((self.FIRST, 0.8, 1))
-        assert vote_boxes(others[:0], others).bboxes.shape == (0, 4)
-        assert vote_boxes(others[:0], others[:0]).bboxes.shape == (0, 4)
+        assert vote_boxes(others[:0], voters(others)).bboxes.shape == (0, 4)
+        assert vote_boxes(others[:0], voters(others[:0])).bboxes.shape == (0, 4)
 
     def test_in_parts(self, monkeypatch):
         corner = torch.rand(60, 2) * 50
         dets = InstanceData(
             bboxes=torch.cat([corner, corner + 20], 1), scores=torch.rand(60), labels=torch.randint(3, (60,))
         )
-        whole = vote_boxes(dets[:40], dets)
+        whole = vote_boxes(dets[:40], voters(dets))
         monkeypatch.setattr(postprocess, "_VOTES", 7 * 60)
-        parts = vote_boxes(dets[:40], dets)
+        parts = vote_boxes(dets[:40], voters(dets))
         assert torch.equal(parts.bboxes, whole.bboxes)
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_autocast_costs_no_pixel(self, dtype):
         dets = instances(([1003.3, 501.7, 1103.3, 601.7], 0.8, 1))
         with torch.autocast("cpu", dtype):
-            torch.testing.assert_close(vote_boxes(dets, dets).bboxes, dets.bboxes)
+            torch.testing.assert_close(vote_boxes(dets, voters(dets)).bboxes, dets.bboxes)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.05, 0.5])
 def test_threshold_before_the_sigmoid_is_the_same(threshold):
     logits = LevelTensor([torch.randn(2, 6, 4, 5) * 3], 2)
-    found = candidates(logits, threshold, -1, is_sigmoid=True)
+    found = Found(*candidates(logits, threshold, -1, is_sigmoid=True))
     scores = logits.flat().sigmoid()
     image, prior, label = (scores > threshold).nonzero(as_tuple=True)
     assert len(found.scores) == len(image)
@@ -232,7 +247,7 @@ def test_threshold_before_the_sigmoid_is_the_same(threshold):
 
 def test_soft_candidates_leave_the_background_out():
     logits = LevelTensor([torch.randn(1, 4, 3, 3)], 1)  # three classes and the background
-    found = candidates(logits, 0.2, -1, is_sigmoid=False)
+    found = Found(*candidates(logits, 0.2, -1, is_sigmoid=False))
     scores = logits.flat().softmax(-1)[..., :3]
     assert len(found.scores) == (scores > 0.2).sum()
     torch.testing.assert_close(found.scores, scores[found.image_index, found.prior_index, found.labels])
@@ -283,7 +298,8 @@ class TestFirstLook:
         scores = (torch.randint(1, 30, (total,), generator=generator) / 30).float()  # with ties
         labels = torch.randint(0, 2, (total,), generator=generator)
         image = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-        return postprocess.Candidates(image, torch.arange(total), labels, scores), boxes
+        places = torch.arange(total)
+        return postprocess.Candidates(image, places, labels, scores, image, places), boxes
 
     @pytest.mark.parametrize("counts", [(300, 500), (300, 2), (0, 400), (30, 30)])
     @pytest.mark.parametrize("side", [500.0, 8.0])
@@ -323,7 +339,7 @@ def test_a_head_that_refines_gets_all_candidates(monkeypatch):
 
     class Refining(type(head)):
         def refine_detections(self, detections, candidates):
-            seen.append(len(candidates))
+            seen.append((candidates.scores > 0).sum().item())
             return detections
 
     maps = head(features())

@@ -13,7 +13,7 @@ from densehead.models.assigners import BaseAssigner, build_assigner
 from densehead.models.foreign import build_coder, build_prior_generator, fit_box_loss
 from densehead.models.heads.finite import LossReport, check_losses
 from densehead.models.losses import check_kind, classification_loss, takes_quality
-from densehead.models.postprocess import Candidates, detect, find_classes
+from densehead.models.postprocess import Candidates, ScoredBoxes, detect, find_classes
 from densehead.models.priors import GridPriorGenerator
 from densehead.ops import aligned_iou, compiled_losses, reduce_mean
 from densehead.registry import MODELS
@@ -118,7 +118,7 @@ class DenseHead(BaseModule):
         """Return what suppression gets to see, by ``test_cfg``'s ``score_thr`` and ``nms_pre``."""
         return find_classes(self, predictions, cfg)
 
-    def refine_detections(self, detections: InstanceData, candidates: InstanceData) -> InstanceData:
+    def refine_detections(self, detections: InstanceData, candidates: ScoredBoxes) -> InstanceData:
         """Return the detections of an image, made of what suppression left and of all its candidates."""
         return detections
 

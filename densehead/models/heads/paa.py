@@ -14,7 +14,7 @@ from densehead.models.heads.paa_candidates import CandidateTable, part_as_the_pa
 from densehead.models.heads.paa_mixture import COVARIANCE_TYPES, fit_by_sklearn, fit_mixtures
 from densehead.models.losses import FocalFamily, flat_target, takes_quality
 from densehead.models.losses.dense import CHUNK
-from densehead.models.postprocess import Candidates, find_priors, vote_boxes
+from densehead.models.postprocess import Candidates, ScoredBoxes, find_priors, vote_boxes
 from densehead.ops import aligned_iou
 from densehead.registry import MODELS
 from densehead.structures import IGNORED, NEGATIVE, Assignment, Positives, Predictions, Priors, Targets
@@ -233,7 +233,7 @@ class PAAHead(ATSSHead):
         """See the base class."""
         return self.with_score_voting
 
-    def refine_detections(self, detections: InstanceData, candidates: InstanceData) -> InstanceData:
+    def refine_detections(self, detections: InstanceData, candidates: ScoredBoxes) -> InstanceData:
         """Let boxes vote; the detections then come class by class."""
         return vote_boxes(detections, candidates) if self.with_score_voting else detections
 
