@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 BoxesAt = Callable[[Tensor], Tensor]
-FIRST_LOOK = 10  # times as many candidates as detections are asked for
+FIRST_LOOK = 5  # times as many candidates as detections are asked for
 BLOCK = 64
 _VOTES = 1 << 20  # pairs of a detection and a candidate that are looked at together
 
