@@ -67,8 +67,8 @@ class ATSSAssigner(BaseAssigner):
             else:
                 index, is_real = _nearest_of_all(priors, boxes, self.topk, is_excluded)
             index, is_real = index.flatten(2), is_real.flatten(2)
-            iou = aligned_iou(priors.boxes[index], boxes[:, :, None])
-            is_positive = is_real & (iou >= _threshold(iou, is_real)) & _is_inside(priors.points[index], boxes)
+            iou = aligned_iou(_rows(priors.boxes, index), boxes[:, :, None])
+            is_positive = is_real & (iou >= _threshold(iou, is_real)) & _is_inside(_rows(priors.points, index), boxes)
             contest.bid(index, iou, is_positive & targets.is_valid[:, part, None], part.start)
         truth, iou = contest.result()
         assignment = Assignment(truth, iou).ignoring(priors.valid_mask())
@@ -93,8 +93,13 @@ def _threshold(iou: Tensor, is_real: Tensor) -> Tensor:
 
 def _is_inside(points: Tensor, boxes: Tensor) -> Tensor:
     """(B, G, M) bool: whether points (B, G, M, 2) lie inside boxes (B, G, 4), by a hundredth of a pixel."""
-    to_side = torch.cat([points - boxes[..., None, :2], boxes[..., None, 2:] - points], -1)
-    return to_side.amin(-1) > 0.01
+    to_low, to_high = points - boxes[..., None, :2], boxes[..., None, 2:] - points
+    return torch.minimum(to_low, to_high).amin(-1) > 0.01
+
+
+def _rows(table: Tensor, index: Tensor) -> Tensor:
+    """Rows (..., n) of a table (P, n); on the CPU twice as fast as ``table[index]``."""
+    return table.index_select(0, index.flatten()).unflatten(0, index.shape)
 
 
 def _nearest_of_all(priors: Priors, boxes: Tensor, topk: int, is_excluded: Tensor | None) -> tuple[Tensor, Tensor]:

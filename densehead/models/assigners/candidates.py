@@ -6,6 +6,7 @@ the number of candidates, never with ground truths times priors.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,6 +20,7 @@ from densehead.structures import Grid, Priors
 # (candidate pairs of a chunk) * (a dozen live numbers each, 4 to 8 bytes) stays below 64 MB
 MAX_PAIRS = 1 << 19
 LOW_BITS = 0xFFFFFFFF
+INFINITE = 0x7F800000 << 32  # the least key of an infinite value, see pack
 SLACK = 1e-3  # of a cell, by which windows are widened
 
 
@@ -93,10 +95,10 @@ def nearest(priors: Priors, centres: Tensor, count: int) -> tuple[Tensor, Tensor
     distance = grids.origin[..., None] + cell * grids.stride[..., None] - centres[..., None]
     square, index = lowest_cells(grids, cell, distance.square().masked_fill(cell >= stop[..., None], torch.inf), count)
     # the distance in the upper half and the index in the lower: one order that sends ties to the lowest index
-    key = torch.where(square.isinf(), torch.iinfo(torch.long).max, pack(square.sqrt(), index))
+    key = pack(square.sqrt_(), index)
     key = key.unflatten(2, (priors.num_levels, -1)).flatten(3)  # grids of a level beside each other
     key = key.topk(min(count, key.shape[-1]), dim=-1, largest=False).values
-    is_real = key < torch.iinfo(torch.long).max
+    is_real = key < INFINITE
     return unpack(key)[1].where(is_real, 0), is_real
 
 
@@ -119,8 +121,10 @@ def lowest_cells(grids: GridTensors, cell: Tensor, cost: Tensor, count: int) -> 
     cell = cell.gather(-1, order)
     ranks = tuple((a, b) for a in range(count) for b in range(count // (a + 1)))
     row, column = constant(ranks, torch.long, cost.device).T
-    index = grids.prior_index(cell[..., 0, row], cell[..., 1, column])
-    return cost[..., 0, row] + cost[..., 1, column], index
+    rows, columns = (rank.expand(*cost.shape[:-2], -1) for rank in (row, column))
+    offset = cell * torch.stack([grids.width * grids.step, grids.step], -1)[..., None]
+    index = offset[..., 0, :].gather(-1, rows).add_(offset[..., 1, :].gather(-1, columns)).add_(grids.start[:, None])
+    return cost[..., 0, :].gather(-1, rows).add_(cost[..., 1, :].gather(-1, columns)), index
 
 
 def cell_range(grids: GridTensors, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,7 +160,7 @@ def chunks(num_images: int, num_truths: int, pairs_per_truth: int) -> list[slice
 
 def pack(value: Tensor, index: Tensor) -> Tensor:
     """Pack non-negative float32 values and indices below 2 ** 31 into int64 that sort by value, then by index."""
-    return (value.float().contiguous().view(torch.int32).long() << 32) | index
+    return value.float().contiguous().view(torch.int32).long().bitwise_left_shift_(32) | index
 
 
 def unpack(key: Tensor) -> tuple[Tensor, Tensor]:
@@ -216,11 +220,12 @@ class Contest:
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Return (B, P) the winning ground truth or -1, and (B, P) its bid or 0."""
-        low = self._best.int()  # the lower half, with its highest bit as the sign
-        value = (self._best >> 32).int().view(torch.float32)
+        halves = self._best.view(torch.int32).unflatten(-1, (-1, 2)).unbind(-1)  # as they lie: no shifts of all
+        low, high = halves if sys.byteorder == "little" else halves[::-1]
+        value = high.contiguous().view(torch.float32)
         if self._smallest:
             return low.long(), value.where(low >= 0, 0)
-        return low.bitwise_not_().long(), value
+        return low.bitwise_not().long(), value
 
     def _key(self, value: Tensor, truth: Tensor) -> Tensor:
         return pack(value, truth if self._smallest else LOW_BITS - truth)

@@ -56,7 +56,7 @@ class DistributionBoxes:
         """
         index = positives.image_index, positives.prior_index
         with torch.no_grad():
-            weight = predictions.scores_at(*index).amax(-1)
+            weight = self._highest_score(predictions, *index)
             weight_sum = self._mean_over_ranks(weight.sum(), 1.0)
         stride = priors.strides[positives.prior_index, None]
         points, truth = priors.points[positives.prior_index] / stride, positives.boxes / stride
@@ -68,6 +68,12 @@ class DistributionBoxes:
         boxes = self.bbox_coder.decode(points, distances)
         loss_bbox = self.loss_bbox(boxes, truth, weight=weight, avg_factor=weight_sum)
         return dict(loss_bbox=loss_bbox, loss_dfl=loss_dfl), aligned_iou(boxes.detach(), truth)
+
+    def _highest_score(self, predictions: Predictions, image_index: Tensor, prior_index: Tensor) -> Tensor:
+        if not self.use_sigmoid_cls:
+            return predictions.scores_at(image_index, prior_index).amax(-1)
+        # the score grows with the logit: one sigmoid is enough
+        return predictions["cls_logits"].at(image_index, prior_index).amax(-1).float().sigmoid()
 
     def _loss_dfl(self, logits: Tensor, truth: Tensor, weight: Tensor, weight_sum: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of logits (N, 4 * (reg_max + 1)) that should say ``truth`` (N, 4), and what they say."""
