@@ -13,23 +13,22 @@ from mmcv.cnn import Scale
 from mmengine.model import bias_init_with_prob, normal_init
 from mmengine.structures import InstanceData
 from torch import Tensor
-from torch.nn import functional as F
 
 from densehead.models.assigners.base import no_truth
-from densehead.models.assigners.candidates import pack, unpack
-from densehead.models.heads.background import LEAST, background_and_logits
+from densehead.models.assigners.candidates import LOW_BITS, unpack
+from densehead.models.heads.background import background_and_logits
 from densehead.models.heads.center_prior import EPS, CenterPrior
 from densehead.models.heads.fcos import FCOSHead
-from densehead.models.heads.inside_pairs import Pairs, best_overlaps
+from densehead.models.heads.inside_pairs import Rectangles, best_overlaps
+from densehead.models.heads.pair_losses import CONFIDENCE, PositiveLoss, Scene, SparedLoss
 from densehead.models.heads.towers import run_tower
 from densehead.ops import full_precision
 from densehead.registry import MODELS, TASK_UTILS
 from densehead.structures import Assignment, Predictions, Priors, Targets
 from densehead.typing import LevelMaps
 
-CONFIDENCE = 3.0  # how much more a confident place counts: the inverse of the paper's temperature
+SLACK = 20.0  # where the best prior of a truth is less confident than about exp(-20), no pair is left out
 MISSED = 100.0  # what a ground truth without a prior costs
-MEANT = 0.5  # share of a ground truth's highest weight from which on a prior is said to be its positive
 
 
 @MODELS.register_module()
@@ -123,39 +122,56 @@ class AutoAssignHead(FCOSHead):
             return self._losses(predictions, priors, targets)
 
     def _losses(self, predictions: Predictions, priors: Priors, targets: Targets) -> dict[str, Tensor]:
-        pairs = self.center_prior.pairs(priors, targets)
-        log_prior = self.center_prior(priors, targets, pairs)
-        per_truth = pairs.sum(log_prior.exp())
+        rectangles = self.center_prior.rectangles(priors, targets)
+        log_rows, log_columns = self.center_prior(priors, targets, rectangles)
+        per_truth = rectangles.sum_of_products(log_rows.exp(), log_columns.exp())
         scale_neg = self.neg_loss_weight / self._mean_over_ranks(per_truth.sum(), 1.0)
-        labels = pairs.of_truth(targets.labels)
         classes, objectness = predictions["cls_logits"], predictions["quality_logits"]
-        shares = pairs.shares(classes, len(priors))
+        are_last = rectangles.are_last(targets)
+        shares, labels = rectangles.shares(classes, len(priors)), rectangles.of_truth(targets.labels)
         background, cls_logits = background_and_logits(classes, objectness, scale_neg, shares, labels)
-        objectness = pairs.of_place(full_precision(objectness.joined))
+
         boxes = self.bbox_coder.decode(priors.points, full_precision(predictions["box_deltas"].flat()))  # (B, P, 4)
+        value = _value(boxes.detach(), rectangles, targets)
+        objectness, boxes = full_precision(objectness.joined).flatten(), boxes.flatten(0, 1).T
+        spared = SparedLoss.apply(rectangles, value, are_last, cls_logits, objectness)
+        inputs = cls_logits, objectness, boxes, log_rows, log_columns
+        positive, weight, best = self._positive_loss(priors, targets, rectangles, inputs)
 
-        log_confidence = F.logsigmoid(cls_logits) + F.logsigmoid(objectness) - self._box_loss(boxes, targets, pairs)
-        likelihood, weight = _likelihood(log_confidence, log_prior, pairs)
-        loss = likelihood.neg().where(pairs.count() > 0, MISSED).where(targets.is_valid.flatten(), 0)
+        num_missed = ((rectangles.count() == 0) & targets.is_valid.flatten()).sum()
         scale_pos = self.pos_loss_weight / self._mean_over_ranks(targets.is_valid.sum(), 1.0)
-
-        spared = _spared_share(boxes.detach(), pairs, targets)
-        spared = spared * _is_last(pairs, pairs.place * self.num_classes + labels)
-        spared_loss = _as_background(cls_logits, objectness, spared) - _as_background(cls_logits, objectness, 0.0)
-
-        self.last_assignment = _meant(weight.detach(), pairs, priors, targets)
+        self.last_assignment = _meant(best, weight, priors, targets)
         return dict(
-            loss_pos=loss.sum() * scale_pos,
-            loss_neg=background + spared_loss.sum() * scale_neg,
+            loss_pos=(positive + MISSED * num_missed) * scale_pos,
+            loss_neg=background + spared * scale_neg,
             loss_center=self.center_loss_weight * _center_loss(per_truth, targets),
         )
 
-    def _box_loss(self, boxes: Tensor, targets: Targets, pairs: Pairs) -> Tensor:
-        """(N,) ``loss_bbox`` of every pair; that of its sides in sum where it is one a side."""
-        pred = torch.stack([pairs.of_place(side) for side in boxes.unbind(-1)], -1)
-        truth = torch.stack([pairs.of_truth(side) for side in targets.boxes.unbind(-1)], -1)
-        loss = self.loss_bbox(pred, truth, reduction_override="none")
-        return loss if loss.ndim == 1 else loss.sum(-1)
+    def _positive_loss(
+        self, priors: Priors, targets: Targets, rectangles: Rectangles, inputs: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what :class:`PositiveLoss` does of ``inputs``, but for the summits.
+
+        On the host the pairs are left out whose centre prior is too low for them to change a likelihood by a rounding
+        error, whatever their confidence; a GPU would have to wait to learn how many are not.
+        """
+        logits, *maps, log_rows, log_columns = inputs
+        if logits.device.type == "cpu":
+            digits = math.log(max(len(priors), 1) / torch.finfo(logits.dtype).eps)
+            near, peak = rectangles.heaviest(log_rows.detach(), log_columns.detach(), digits + SLACK)
+            which = torch.arange(len(near.truth))
+            some = logits.index_select(0, rectangles.numbers(which, near.first - rectangles.first, near.size))
+            scene = Scene(near, targets, self._box_loss)
+            loss, summit, *found = PositiveLoss.apply(scene, some, *maps, *self.center_prior(priors, targets, near))
+            is_short = near.count() < rectangles.count()
+            if not (is_short & (summit < peak + CONFIDENCE - SLACK)).any():
+                return loss, *found
+        loss, _, *found = PositiveLoss.apply(Scene(rectangles, targets, self._box_loss), *inputs)
+        return loss, *found
+
+    def _box_loss(self, pred: Tensor, truth: Tensor) -> Tensor:
+        """(n,) or (n, 4) ``loss_bbox`` of boxes (n, 4)."""
+        return self.loss_bbox(pred, truth, reduction_override="none")
 
     def _unit(self, priors: Priors) -> Tensor:
         """(P, 1) ones: distances are in pixels in every mode."""
@@ -169,46 +185,10 @@ class AutoAssignHead(FCOSHead):
             )
 
 
-def _likelihood(log_confidence: Tensor, log_prior: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Return (B * G,) the logarithm of each truth's likelihood, and (N,) the positive weight of each pair.
-
-    Weights are the paper's confidence weighting times its centre weighting. All is in logarithms, so that confidences
-    beyond the least float32 still have a gradient.
-    """
-    log_weight = CONFIDENCE * log_confidence.exp() + log_prior
-    total = pairs.logsumexp(log_weight).clamp(min=math.log(EPS))
-    log_weight = log_weight - pairs.of_truth(total)
-    return pairs.logsumexp(log_confidence + log_weight), log_weight.exp()
-
-
-@torch.no_grad()
-def _spared_share(boxes: Tensor, pairs: Pairs, targets: Targets) -> Tensor:
-    """(N,) the share in [0, 1] of its score that a prior is not trained as background with.
-
-    It grows with the best IoU that the prior's box (B, P, 4) has with any ground truth, from about 0 for the worst to 1
-    for the best prior of a ground truth.
-    """
-    is_asked = torch.zeros(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
-    is_asked.view(-1)[pairs.place] = True
-    overlap = pairs.of_place(best_overlaps(boxes, is_asked, targets))
-    value = 1 / (1 - overlap).clamp(min=EPS)
-    low, high = pairs.of_truth(pairs.amin(value)), pairs.of_truth(pairs.amax(value))
-    return (value - low + EPS) / (high - low + EPS)
-
-
-def _is_last(pairs: Pairs, score: Tensor) -> Tensor:
-    """(N,) whether a pair is, of those that share a score (N,), the one of the last ground truth."""
-    order = (score * pairs.num_truths + pairs.truth).argsort()
-    score = score[order]
-    is_last = torch.cat([score[1:] != score[:-1], torch.ones_like(score[:1], dtype=torch.bool)])
-    return torch.empty_like(is_last).scatter_(0, order, is_last)
-
-
-def _as_background(cls_logits: Tensor, objectness: Tensor, spared: Tensor | float) -> Tensor:
-    """(N,) ``-r^2 * log(1 - r)`` of the joint scores ``q`` less the share that is spared, ``r = q * (1 - spared)``."""
-    is_object, joint = objectness.sigmoid(), cls_logits.sigmoid() * objectness.sigmoid()
-    rest = (-objectness).sigmoid() + (-cls_logits).sigmoid() * is_object + joint * spared
-    return -((joint * (1 - spared)) ** 2) * rest.clamp(min=LEAST).log()
+def _value(boxes: Tensor, rectangles: Rectangles, targets: Targets) -> Tensor:
+    """(B * P,) what grows with the best IoU that a prior's box (B, P, 4) has with any ground truth."""
+    is_asked = rectangles.is_inside(boxes.shape[:2].numel()).view(boxes.shape[:2])
+    return 1 / (1 - best_overlaps(boxes, is_asked, targets).flatten()).clamp(min=EPS)
 
 
 def _center_loss(per_truth: Tensor, targets: Targets) -> Tensor:
@@ -218,19 +198,8 @@ def _center_loss(per_truth: Tensor, targets: Targets) -> Tensor:
     return inverse.where(total > 0, 0).mean()
 
 
-@torch.no_grad()
-def _meant(weight: Tensor, pairs: Pairs, priors: Priors, targets: Targets) -> Assignment:
-    """The positive weights (N,) read as an assignment; see :class:`AutoAssignHead`."""
+def _meant(best: Tensor, weight: Tensor, priors: Priors, targets: Targets) -> Assignment:
+    """The highest positive weights, see :class:`PositiveLoss`, read as an assignment, see :class:`AutoAssignHead`."""
     shape = targets.num_images, len(priors)
-    truth = _divide(pairs.truth, targets.max_count)[1]
-    key = pack(weight, 0xFFFFFFFF - truth).where(weight >= MEANT * pairs.of_truth(pairs.amax(weight)), -1)
-    best = truth.new_full((shape[0] * shape[1],), -1).scatter_reduce_(0, pairs.place, key, "amax")
-    gt_index = (0xFFFFFFFF - unpack(best)[1]).where(best >= 0, -1)
-    overlaps = weight.new_zeros(len(best)).scatter_reduce_(0, pairs.place, weight, "amax")
-    return Assignment(gt_index.view(shape), overlaps.view(shape))
-
-
-def _divide(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Quotient and remainder of an index; the size may be 0 where there is no index."""
-    quotient = index.div(max(size, 1), rounding_mode="floor")
-    return quotient, index - quotient * size
+    gt_index = (LOW_BITS - unpack(best)[1]).where(best >= 0, -1)
+    return Assignment(gt_index.view(shape), weight.view(shape))

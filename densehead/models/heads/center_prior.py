@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from densehead.models.assigners.candidates import GridTensors, lowest_cells, pack, unpack
-from densehead.models.heads.inside_pairs import Pairs, inside_pairs
+from densehead.models.heads.inside_pairs import Rectangles, inside_rectangles
 from densehead.structures import Priors, Targets
 
 EPS = 1e-12
@@ -48,28 +48,36 @@ class CenterPrior(nn.Module):
         self.topk = topk
         self.strides = strides
 
-    def forward(self, priors: Priors, targets: Targets, pairs: Pairs) -> Tensor:
-        """Return (N,) the logarithm of the weight of each pair, 0 at the peak."""
-        index = pairs.place % max(len(priors), 1)
-        stride = priors.strides[index]
-        exponent = 0.0
-        for points, centres, mean, precision in zip(*self._by_axis(priors, targets), strict=True):
-            distance = (points[index] - pairs.of_truth(centres)) / stride - pairs.of_truth(mean)
-            exponent = exponent + distance**2 * pairs.of_truth(precision)
-        return -exponent
+    def forward(self, priors: Priors, targets: Targets, rectangles: Rectangles) -> tuple[Tensor, Tensor]:
+        """Return (R,) and (S,): of every row and every column the logarithm of the weight there, 0 at the peak.
+
+        That of a pair is the sum of those of its row and its column.
+        """
+        grids = GridTensors.of(priors)
+        unit = grids.stride.amax(-1)  # as of priors.strides
+        centres = (targets.boxes[..., :2] + targets.boxes[..., 2:]) / 2
+        exponents = []
+        for axis, (owner, number) in enumerate((rectangles.rows, rectangles.columns)):  # y, then x
+            grid, truth = rectangles.grid[owner], rectangles.truth[owner]
+            points = grids.origin[grid, axis] + (rectangles.first[owner, axis] + number) * grids.stride[grid, axis]
+            centre, mean, precision = (
+                values[..., 1 - axis].flatten()[truth] for values in (centres, *self._by_label(targets))
+            )
+            exponents.append(((points - centre) / unit[grid] - mean) ** 2 * precision)
+        return -exponents[0], -exponents[1]
 
     @torch.no_grad()
-    def pairs(self, priors: Priors, targets: Targets) -> Pairs:
-        """List the pairs that count: the priors inside each ground truth and, with ``force_topk``, the forced ones."""
-        pairs = inside_pairs(priors, targets)
+    def rectangles(self, priors: Priors, targets: Targets) -> Rectangles:
+        """Find the pairs that count: the priors inside each ground truth and, with ``force_topk``, the forced ones."""
+        rectangles = inside_rectangles(priors, targets)
         if not self.force_topk:
-            return pairs
-        is_empty = (pairs.count() == 0).view_as(targets.is_valid) & targets.is_valid
+            return rectangles
+        is_empty = (rectangles.count() == 0).view_as(targets.is_valid) & targets.is_valid
         image, truth = is_empty.nonzero(as_tuple=True)
         index, is_real = self._best(priors, targets, image, truth)
         row, column = is_real.nonzero(as_tuple=True)
         image, truth = image[row], truth[row]
-        return pairs.joined(image * targets.max_count + truth, image * len(priors) + index[row, column])
+        return rectangles.joined(image * targets.max_count + truth, image, index[row, column], priors)
 
     def _best(self, priors: Priors, targets: Targets, image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         """(M, K) the priors of the highest weight for ``M`` truths, and (M, K) bool: False where there are too few.
@@ -78,10 +86,9 @@ class CenterPrior(nn.Module):
         prior.
         """
         grids = GridTensors.of(priors)
-        _, centre, mean, precision = self._by_axis(priors, targets)
+        centres = (targets.boxes[..., :2] + targets.boxes[..., 2:]) / 2
         centre, mean, precision = (
-            torch.stack([axis[image, truth] for axis in reversed(axes)], -1)[:, None]
-            for axes in (centre, mean, precision)
+            values[image, truth].flip(-1)[:, None] for values in (centres, *self._by_label(targets))
         )  # (M, 1, 2) each: y, x
         first, stop = grids.first[image % len(grids.first)], grids.stop[image % len(grids.stop)]  # (M, T, 2)
         window = torch.arange(self.topk + 3, device=centre.device)
@@ -96,9 +103,7 @@ class CenterPrior(nn.Module):
         key = key.topk(min(self.topk, key.shape[1]), largest=False).values
         return unpack(key)[1], key < torch.iinfo(torch.long).max
 
-    def _by_axis(self, priors: Priors, targets: Targets) -> tuple[tuple[Tensor, Tensor], ...]:
-        """For x and y: the priors' points (P,), and the truths' centres, means and halved precisions (B, G)."""
-        centres = (targets.boxes[..., :2] + targets.boxes[..., 2:]) / 2
+    def _by_label(self, targets: Targets) -> tuple[Tensor, Tensor]:
+        """(B, G, 2) each, x and y: the means and the halved precisions of the truths' classes."""
         precision = 1 / (2 * self.sigma**2).clamp(min=EPS)
-        tables = (priors.points, centres, self.mean[targets.labels], precision[targets.labels])
-        return tuple(table.unbind(-1) for table in tables)
+        return self.mean[targets.labels], precision[targets.labels]

@@ -1,12 +1,15 @@
-"""The pairs of a ground truth and a prior inside it, of a whole batch, as one list: no table of all pairs anywhere.
+"""The pairs of a ground truth and a prior inside it, of a whole batch: no table of all pairs anywhere.
 
-The list is as long as the truths are large: a box of ``w x h`` pixels holds about ``w * h / stride^2`` points of a
-level. How long it is decides the size of everything that follows, so on CUDA making it waits for the device once.
+On every grid the points inside a box fill a rectangle of cells. What is the same for a row or a column of it is kept
+by rows and columns; the pairs themselves, as many as the truths are large (a box of ``w x h`` pixels holds about
+``w * h / stride^2`` points of a level), are listed some truths at a time. How many there are decides the size of
+everything that follows, so on CUDA finding the rectangles waits for the device once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -14,94 +17,293 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from densehead.models.assigners.candidates import GridTensors
-from densehead.ops import aligned_iou
 from densehead.structures import LevelTensor, Priors, Share, Targets
+from densehead.structures.lazy import lazy
 
 BLOCK = 16  # neighbouring priors that are looked at together
 OVERLAPS = 1 << 16  # that are computed at a time: a dozen buffers of them fit a core's second-level cache
+PAIRS = 1 << 17  # that are listed at a time on the host, unless a single truth has more
+EPS = 1e-6  # of an area, which is divided by
 FAR = 1e9  # beyond all images, pixels
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """``N`` pairs of a ground truth and a prior of the same image.
+    """``n`` pairs of a ground truth and a prior of the same image: all those of some truths.
 
     Attributes:
-        truth: (N,) ``image * G + ground truth``.
-        place: (N,) ``image * P + prior``.
+        truth: (n,) ``image * G + ground truth``.
+        place: (n,) ``image * P + prior``.
+        line, column: (n,) the pair's row among ``lines`` and its column among all.
+        lines: the rows of these pairs, as runs of all rows.
+        runs: these pairs, as runs of all pairs.
         num_truths: ``B * G``, padded ones among them.
-        level_sizes: how many pairs are of each level, one level after the other; None where they are mixed.
     """
 
     truth: Tensor
     place: Tensor
+    line: Tensor
+    column: Tensor
+    lines: list[slice]
+    runs: list[slice]
     num_truths: int
-    level_sizes: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return self.truth.shape[0]
 
-    def joined(self, truth: Tensor, place: Tensor) -> Pairs:
-        """Return these pairs and more of them, of any level."""
-        return Pairs(torch.cat([self.truth, truth]), torch.cat([self.place, place]), self.num_truths)
-
-    def shares(self, tensor: LevelTensor, num_priors: int) -> list[Share]:
-        """Return where the pairs' priors stand in the pieces of a quantity with one prior at a place."""
-        image = self.place.div(max(num_priors, 1), rounding_mode="floor")
-        prior = self.place - image * num_priors
-        if self.level_sizes is None or len(tensor.pieces) != len(self.level_sizes):
-            return tensor.shares(image, prior)
-        base, shares, first, start = torch.zeros_like(prior), [], 0, 0
-        for size, piece in zip(self.level_sizes, tensor.pieces, strict=True):
-            mine = slice(first, first + size)
-            shares.append(Share(mine, image[mine], base[mine], prior[mine] - start))
-            first, start = first + size, start + piece.shape[-1]
-        return shares
+    @property
+    def num_lines(self) -> int:
+        return sum(run.stop - run.start for run in self.lines)
 
     def of_truth(self, values: Tensor) -> Tensor:
-        """Return (N,): of values (B * G,) or (B, G) those of each pair's truth."""
+        """Return (n,): of values (B * G,) or (B, G) those of each pair's truth."""
         return values.reshape(-1).index_select(0, self.truth)
 
     def of_place(self, values: Tensor) -> Tensor:
-        """Return (N,): of values (B * P,) or (B, P) those of each pair's prior."""
+        """Return (n,): of values (B * P,) or (B, P) those of each pair's prior."""
         return values.reshape(-1).index_select(0, self.place)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return (B * G,) the sum over each truth's pairs of values (n,)."""
+        return values.new_zeros(self.num_truths).scatter_add_(0, self.truth, values)
+
+    def amax(self, values: Tensor) -> Tensor:
+        """Return (B * G,) the largest of each truth's values (n,), -inf where it has no pair here."""
+        return values.new_full((self.num_truths,), -torch.inf).scatter_reduce_(0, self.truth, values, "amax")
+
+    def amin(self, values: Tensor) -> Tensor:
+        """Return (B * G,) the smallest of each truth's values (n,), inf where it has no pair here."""
+        return values.new_full((self.num_truths,), torch.inf).scatter_reduce_(0, self.truth, values, "amin")
+
+
+@dataclass(frozen=True)
+class Rectangles:
+    """``K`` rectangles of grid cells, each inside one ground truth: those of a level stand together.
+
+    Attributes:
+        truth: (K,) ``image * G + ground truth``.
+        grid: (K,) number of the grid, which is that of the level.
+        first, size: (K, 2) first row and column, and number of rows and columns; no cell where a number is 0.
+        corner: (K,) ``image * P + prior`` of the first cell.
+        width: (K,) priors of a row of the grid.
+        counts: numbers of all rows, columns and pairs.
+        level_pairs: number of the pairs of each level; None where levels are mixed.
+        num_truths: ``B * G``, padded ones among them.
+    """
+
+    truth: Tensor
+    grid: Tensor
+    first: Tensor
+    size: Tensor
+    corner: Tensor
+    width: Tensor
+    counts: tuple[int, int, int]
+    level_pairs: tuple[int, ...] | None
+    num_truths: int
+
+    def __len__(self) -> int:
+        """The number of pairs."""
+        return self.counts[2]
+
+    @lazy
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """(R,) each: the rectangle of every row, and which of its rows it is."""
+        return _runs(self.size[:, 0], self.counts[0])
+
+    @lazy
+    def columns(self) -> tuple[Tensor, Tensor]:
+        """(S,) each: the rectangle of every column, and which of its columns it is."""
+        return _runs(self.size[:, 1], self.counts[1])
+
+    @lazy
+    def _lines(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(R,) each, of every row: number of pairs, truth, place of the first pair, column of the first pair."""
+        owner, row = self.rows
+        columns = self.size[:, 1]
+        first_column = columns.cumsum(0) - columns
+        place = self.corner[owner] + row * self.width[owner]
+        return columns[owner], self.truth[owner], place, first_column[owner]
 
     def count(self) -> Tensor:
         """Return (B * G,) how many pairs each truth has."""
-        return self.truth.new_zeros(self.num_truths).index_add(0, self.truth, torch.ones_like(self.truth))
+        return self.truth.new_zeros(self.num_truths).scatter_add_(0, self.truth, self.size.prod(-1))
 
-    def sum(self, values: Tensor) -> Tensor:
-        """Return (B * G,) the sum over each truth's pairs of values (N,)."""
-        return values.new_zeros(self.num_truths).index_add(0, self.truth, values)
+    def is_inside(self, num_places: int) -> Tensor:
+        """Return (B * P,) bool: whether a prior is in any rectangle."""
+        length, _, place, _ = self._lines
+        steps = torch.zeros(num_places + 1, dtype=torch.long, device=place.device)
+        steps.scatter_add_(0, place, torch.ones_like(place)).scatter_add_(0, place + length, -torch.ones_like(place))
+        return steps[:-1].cumsum(0) > 0
 
-    def amax(self, values: Tensor) -> Tensor:
-        """Return (B * G,) the largest of each truth's values (N,), -inf where it has no pair; without gradient."""
-        return _extreme(values, self.truth, self.num_truths, -torch.inf, "amax")
+    def sum_of_products(self, of_rows: Tensor, of_columns: Tensor) -> Tensor:
+        """Return (B * G,): over each truth's pairs the sum of what a row (R,) has times what a column (S,) has."""
+        rows, columns = (
+            values.new_zeros(len(self.truth)).index_add(0, owner, values)
+            for values, (owner, _) in ((of_rows, self.rows), (of_columns, self.columns))
+        )
+        return rows.new_zeros(self.num_truths).index_add(0, self.truth, rows * columns)
 
-    def amin(self, values: Tensor) -> Tensor:
-        """Return (B * G,) the smallest of each truth's values (N,), inf where it has no pair; without gradient."""
-        return _extreme(values, self.truth, self.num_truths, torch.inf, "amin")
+    @lazy
+    def pairs(self) -> Pairs:
+        """All pairs at once."""
+        return self._listed([slice(0, self.counts[0])], [slice(0, self.counts[2])])
 
-    def logsumexp(self, values: Tensor) -> Tensor:
-        """Return (B * G,) ``log(sum(exp(values)))`` over each truth's values (N,), 0 where it has no pair."""
-        largest = self.amax(values)
-        total = self.sum((values - self.of_truth(largest)).exp())
-        has_pairs = total != 0  # the largest alone makes it 1; what is not a number stays that
-        return total.where(has_pairs, 1).log() + largest.where(has_pairs, 0)
+    def chunks(self) -> Iterator[Pairs]:
+        """List the pairs, those of about ``PAIRS`` at a time and of whole truths; on a GPU all at once."""
+        if self.truth.device.type != "cpu" or len(self) <= PAIRS:
+            yield self.pairs
+            return
+        groups = -(-len(self.truth) // max(self.num_truths, 1))
+        total = self.count().cumsum(0)
+        steps = torch.arange(PAIRS, len(self), PAIRS)
+        cuts = [0, *torch.searchsorted(total, steps).unique().tolist(), self.num_truths]
+        edges = (torch.arange(groups)[:, None] * self.num_truths + torch.tensor(cuts)).clamp(max=len(self.truth))
+        rows, pairs = (
+            F.pad(number.cumsum(0), (1, 0))[edges].T.tolist() for number in (self.size[:, 0], self.size.prod(-1))
+        )
+        for (begin, end), (first, last) in zip(pairwise(rows), pairwise(pairs), strict=True):
+            yield self._listed(list(map(slice, begin, end)), list(map(slice, first, last)))
+
+    def _listed(self, lines: list[slice], runs: list[slice]) -> Pairs:
+        length, truth, place, column = (cut(values, lines) for values in self._lines)
+        count = sum(run.stop - run.start for run in runs)
+        start = length.cumsum(0) - length
+        line = torch.arange(len(length), device=length.device).repeat_interleave(length, output_size=count)
+        number = torch.arange(count, device=length.device)
+        place, column = (number + (first - start).index_select(0, line) for first in (place, column))
+        return Pairs(truth.index_select(0, line), place, line, column, lines, runs, self.num_truths)
+
+    def numbers(self, which: Tensor, offset: Tensor, size: Tensor) -> Tensor:
+        """Return (n,): of the pairs in parts of rectangles, one part after the other, the numbers among all pairs.
+
+        Args:
+            which: (M,) the rectangles; one may be named twice.
+            offset, size: (M, 2) where in it the part begins, and how many rows and columns it has.
+        """
+        rows, columns = size.unbind(-1)
+        num_rows, count = torch.stack([rows.sum(), (rows * columns).sum()]).tolist()
+        length = self._lines[0]
+        start = length.cumsum(0) - length
+        first_line = self.size[:, 0].cumsum(0) - self.size[:, 0]
+        part, row = _runs(rows, num_rows)
+        begin = start[(first_line[which] + offset[:, 0])[part] + row] + offset[:, 1][part]
+        line, column = _runs(columns[part], count)
+        return begin.index_select(0, line) + column
+
+    def heaviest(self, log_rows: Tensor, log_columns: Tensor, reach: float) -> tuple[Rectangles, Tensor]:
+        """Return what these rectangles have of the pairs whose weight is at least ``exp(-reach)`` of the highest of
+        their truth, and few others; and (B * G,) the logarithm of the highest.
+
+        Args:
+            log_rows, log_columns: (R,) and (S,) logarithms of factors that fall from a peak to both sides.
+            reach: above 0.
+        """
+        sides = ((log_rows, *self.rows), (log_columns, *self.columns))
+        tops = [
+            values.new_full(self.truth.shape, -torch.inf).scatter_reduce_(0, owner, values, "amax")
+            for values, owner, _ in sides
+        ]
+        top = tops[0] + tops[1]
+        peak = top.new_full((self.num_truths,), -torch.inf).scatter_reduce_(0, self.truth, top, "amax")
+        lack = top - peak[self.truth] + reach  # by which a row or a column may be below the best of its rectangle
+        offsets, sizes = [], []
+        for (values, owner, number), best in zip(sides, tops, strict=True):
+            is_near = values >= (best - lack)[owner]
+            sizes.append(torch.zeros_like(self.truth).scatter_add_(0, owner, is_near.long()))
+            far = number.where(is_near, torch.iinfo(torch.long).max)
+            offsets.append(torch.full_like(self.truth, far.numel()).scatter_reduce_(0, owner, far, "amin"))
+        size = torch.stack(sizes, -1)
+        size = size * (size > 0).all(-1, keepdim=True)
+        offset = torch.stack(offsets, -1) * (size > 0)
+        counts = torch.cat([size.sum(0), size.prod(-1).sum()[None]]).tolist()
+        corner = self.corner + offset[:, 0] * self.width + offset[:, 1]
+        near = replace(self, first=self.first + offset, size=size, corner=corner, counts=tuple(counts))
+        return near, peak
+
+    def of_truth(self, values: Tensor) -> Tensor:
+        """Return (N,): of values (B, G) those of each pair's truth."""
+        length, truth, _, _ = self._lines
+        return values.flatten()[truth].repeat_interleave(length, output_size=len(self))
+
+    def joined(self, truth: Tensor, image: Tensor, prior: Tensor, priors: Priors) -> Rectangles:
+        """Return these rectangles and more of one cell each: priors (M,) of images (M,) and their truths (M,)."""
+        grids, number = GridTensors.of(priors), len(truth)
+        grid = priors.level_index[prior]
+        cell, width = prior - grids.start[grid], grids.width[grid]
+        row = cell.div(width, rounding_mode="floor")
+        more = dict(truth=truth, grid=grid, first=torch.stack([row, cell - row * width], -1), width=width)
+        more |= dict(size=torch.ones_like(more["first"]), corner=image * len(priors) + prior)
+        more = {key: torch.cat([getattr(self, key), values]) for key, values in more.items()}
+        return replace(self, **more, counts=tuple(count + number for count in self.counts), level_pairs=None)
+
+    def shares(self, tensor: LevelTensor, num_priors: int) -> list[Share]:
+        """Return where the pairs' priors stand in the pieces of a quantity with one prior at a place."""
+        length, _, place, _ = self._lines
+        image = place.div(max(num_priors, 1), rounding_mode="floor")
+        start = length.cumsum(0) - length
+        line = torch.arange(len(length), device=length.device).repeat_interleave(length, output_size=len(self))
+        prior = (place - image * num_priors - start).index_select(0, line)
+        prior += torch.arange(len(self), device=length.device)
+        image = image.index_select(0, line)
+        if self.level_pairs is None or len(tensor.pieces) != len(self.level_pairs):
+            return tensor.shares(image, prior)
+        base, shares, first, begin = image.new_zeros(()), [], 0, 0
+        for size, piece in zip(self.level_pairs, tensor.pieces, strict=True):
+            mine = slice(first, first + size)
+            shares.append(Share(mine, image[mine], base.expand(size), prior[mine].sub_(begin)))
+            first, begin = first + size, begin + piece.shape[-1]
+        return shares
+
+    @torch.no_grad()
+    def are_last(self, targets: Targets) -> Tensor:
+        """Return (N,) whether a pair is, of those of one prior and one class, the one of the last ground truth."""
+        if self.truth.device.type != "cpu" or self.level_pairs is None:
+            return self._are_last_by_order(targets)
+        are_last = torch.ones(len(self), dtype=torch.bool)
+        label = targets.labels
+        is_same = (label[:, :, None] == label[:, None]).triu(1) & targets.is_valid[:, None]
+        image, one, other = is_same.nonzero(as_tuple=True)
+        one, other = (image * targets.max_count + truth for truth in (one, other))
+        first, stop = (side.view(-1, max(self.num_truths, 1), 2) for side in (self.first, self.first + self.size))
+        low, high = first[:, one].maximum(first[:, other]), stop[:, one].minimum(stop[:, other])
+        grid, which = (low < high).all(-1).nonzero(as_tuple=True)
+        low, size = low[grid, which], (high - low)[grid, which]
+        mine = grid * self.num_truths + one[which]
+        return are_last.index_fill_(0, self.numbers(mine, low - self.first[mine], size), False)
+
+    def _are_last_by_order(self, targets: Targets) -> Tensor:
+        """The same by sorting, which no GPU is waited for."""
+        pairs = self.pairs
+        score = pairs.place * (targets.labels.amax() + 1 if len(pairs) else 1) + pairs.of_truth(targets.labels)
+        order = (score * self.num_truths + pairs.truth).argsort()
+        score = score[order]
+        is_last = torch.cat([score[1:] != score[:-1], torch.ones_like(score[:1], dtype=torch.bool)])
+        return torch.empty_like(is_last).scatter_(0, order, is_last)
 
 
-def _extreme(values: Tensor, index: Tensor, size: int, start: float, kind: str) -> Tensor:
-    values = values.detach()
-    return values.new_full((size,), start).scatter_reduce_(0, index, values, kind)
+def cut(values: Tensor, runs: list[slice]) -> Tensor:
+    """Return some runs of values (N,), one after the other."""
+    return values[runs[0]] if len(runs) == 1 else torch.cat([values[run] for run in runs])
 
 
-def inside_pairs(priors: Priors, targets: Targets) -> Pairs:
-    """List for every ground truth the priors whose points lie strictly inside its box, level by level.
+def put(values: Tensor, runs: list[slice], some: Tensor) -> None:
+    """Write some values into runs of values (N,), one after the other."""
+    for run, part in zip(runs, some.split([run.stop - run.start for run in runs]), strict=True):
+        values[run] = part
 
-    On a grid they fill a rectangle of cells, whose corners are known in closed form.
+
+def _runs(sizes: Tensor, total: int) -> tuple[Tensor, Tensor]:
+    """(total,) each: for runs of ``sizes`` that follow each other, the run of every element and where in it that is."""
+    run = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes, output_size=total)
+    start = sizes.cumsum(0) - sizes
+    return run, torch.arange(total, device=sizes.device) - start[run]
+
+
+def inside_rectangles(priors: Priors, targets: Targets) -> Rectangles:
+    """Find for every ground truth the priors whose points lie strictly inside its box, level by level.
 
     Args:
-        priors: on grids.
+        priors: on grids, one a level.
         targets: truth of the batch.
     """
     grids = GridTensors.of(priors)
@@ -109,29 +311,19 @@ def inside_pairs(priors: Priors, targets: Targets) -> Pairs:
     first = _first_beyond(low, grids.origin, grids.stride).maximum(grids.first[:, None])  # (B, G, T, 2)
     last = -_first_beyond(-high, -grids.origin, grids.stride)
     size = (last.minimum(grids.stop[:, None] - 1) - first + 1).clamp(min=0)
-    rows, columns = (size * targets.is_valid[..., None, None]).unbind(-1)
-    corner = grids.start + (first[..., 0] * grids.width + first[..., 1]) * grids.step
-    image = torch.arange(targets.num_images, device=corner.device)[:, None, None]
-    corner = corner + image * len(priors)
-
-    number = (rows * columns).movedim(-1, 0).flatten()  # of cells, of every grid's rectangle around every truth
-    end = number.cumsum(0)
-    num_truths = columns.shape[0] * columns.shape[1]
-    ends = end[num_truths - 1 :: num_truths].tolist() if num_truths else [0]
-    owner = torch.arange(len(number), device=number.device).repeat_interleave(number, output_size=ends[-1])
-
-    def of_owner(values: Tensor) -> Tensor:
-        return values.expand_as(columns).movedim(-1, 0).flatten().index_select(0, owner)
-
-    cell = torch.arange(ends[-1], device=number.device) - (end - number).index_select(0, owner)
-    row = cell.div(of_owner(columns), rounding_mode="floor")
-    # on its way through the rectangle a cell passes the rest of every row of the grid
-    skipped = row * of_owner(grids.width - columns)
-    place = of_owner(corner) + (cell + skipped) * of_owner(grids.step)
-    level = [grid.level for grid in priors.grids]
-    is_by_level = level == list(range(priors.num_levels))
-    sizes = tuple(stop - start for start, stop in pairwise([0, *ends])) if is_by_level and num_truths else None
-    return Pairs(owner.remainder(max(num_truths, 1)), place, num_truths, sizes)
+    size = size * ((size > 0).all(-1) & targets.is_valid[..., None])[..., None]
+    image = torch.arange(targets.num_images, device=first.device)[:, None, None]
+    corner = image * len(priors) + grids.start + first[..., 0] * grids.width + first[..., 1]
+    grid = torch.arange(len(grids.width), device=first.device).expand_as(corner)
+    numbers = torch.cat([size.sum((0, 1)), size.prod(-1).sum((0, 1))[:, None]], 1).tolist()
+    first, size, corner, grid, width = (
+        values.movedim(2, 0).flatten(0, 2) for values in (first, size, corner, grid, grids.width.expand_as(corner))
+    )
+    num_truths = targets.num_images * targets.max_count
+    truth = torch.arange(num_truths, device=first.device).repeat(len(priors.grids))
+    rows, columns, pairs = zip(*numbers, strict=True)
+    counts = sum(rows), sum(columns), sum(pairs)
+    return Rectangles(truth, grid, first, size, corner, width, counts, pairs, num_truths)
 
 
 def _first_beyond(limit: Tensor, origin: Tensor, stride: Tensor) -> Tensor:
@@ -167,10 +359,23 @@ def best_overlaps(boxes: Tensor, is_asked: Tensor, targets: Targets) -> Tensor:
     block = image * meets.shape[1] + block
     truth = image * targets.max_count + truth
     best = torch.zeros_like(x1).flatten(0, 1)
-    sides, truths = [side.flatten(0, 1) for side in sides], targets.boxes.flatten(0, 1)
+    sides, truths = [side.flatten(0, 1) for side in sides], [side.flatten() for side in targets.boxes.unbind(-1)]
+    areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (sides, truths)]
     step = OVERLAPS // BLOCK
     for some, their_truth in zip(block.split(step), truth.split(step), strict=True):
-        predicted = torch.stack([side.index_select(0, some) for side in sides]).movedim(0, -1)
-        overlap = aligned_iou(predicted, truths.index_select(0, their_truth)[:, None])
+        overlap = _overlap(
+            [values.index_select(0, some) for values in (*sides, areas[0])],
+            [values.index_select(0, their_truth)[:, None] for values in (*truths, areas[1])],
+        )
         best.scatter_reduce_(0, some[:, None].expand_as(overlap), overlap, "amax")
     return best.view(len(is_asked), -1)[:, : is_asked.shape[1]]
+
+
+def _overlap(one: list[Tensor], other: list[Tensor]) -> Tensor:
+    """IoU of boxes of which there are x1, y1, x2, y2 and the area each; see :func:`densehead.ops.aligned_iou`."""
+    (low_x, low_y, high_x, high_y, area), (other_x1, other_y1, other_x2, other_y2, other_area) = one, other
+    width = torch.minimum(high_x, other_x2).sub_(torch.maximum(low_x, other_x1)).clamp_(min=0)
+    height = torch.minimum(high_y, other_y2).sub_(torch.maximum(low_y, other_y1)).clamp_(min=0)
+    intersection = width.mul_(height)
+    union = (area + other_area).sub_(intersection).clamp_(min=EPS)
+    return intersection.div_(union)

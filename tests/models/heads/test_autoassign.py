@@ -94,8 +94,9 @@ def test_the_scenes_hold_what_they_are_there_for():
     for seed in range(4):
         head, truth = small(), random_truth(seed)
         targets = Targets.from_instances(truth)
-        pairs = head.center_prior.pairs(head.prior_generator.priors(SIZES), targets)
-        missed += ((pairs.count() == 0) & targets.is_valid.flatten()).sum().item()
+        rectangles = head.center_prior.rectangles(head.prior_generator.priors(SIZES), targets)
+        pairs = rectangles.pairs
+        missed += ((rectangles.count() == 0) & targets.is_valid.flatten()).sum().item()
         score = pairs.place * 3 + pairs.of_truth(targets.labels)
         shared += len(score) - len(score.unique())
     assert missed > 3
@@ -344,8 +345,8 @@ class TestCosts:
         with PeakMemory() as memory:
             losses = head.loss_by_feat(*maps, truth, [dict(img_shape=(800, 1344))])
             total(losses).backward()
-        pairs = head.center_prior.pairs(head.last_priors, head.last_targets)
-        return memory.peak / 1e6, len(pairs)
+        rectangles = head.center_prior.rectangles(head.last_priors, head.last_targets)
+        return memory.peak / 1e6, len(rectangles)
 
     def test_memory_goes_with_the_pairs(self):
         """Besides the maps: at most 400 bytes a pair. One table of priors and truths would take 90 MB more."""
