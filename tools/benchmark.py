@@ -121,6 +121,9 @@ def add_heads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stages", nargs="+", choices=STAGES, help="what is measured; all if not given")
     parser.add_argument("--images", type=int, help="in a batch (4)")
     parser.add_argument("--size", type=size, help="height and width of the images (800x1344)")
+    parser.add_argument(
+        "--compile-losses", action="store_true", default=None, help="densehead's with train_cfg.compile_losses=True"
+    )
     add_common(parser, rounds=10, seconds=60)
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -411,3 +412,19 @@ def test_files_that_are_no_results(call, tmp_path):
     assert "a.json is no result of this tool" in error
     (tmp_path / "a.json").write_text("{}")
     assert "it has no kind, machine and rows" in call("report", tmp_path)[2]
+
+
+def test_compiled_losses_are_named_so(monkeypatch):
+    wanted = []
+
+    @contextmanager
+    def spy(is_wanted):
+        wanted.append(is_wanted)
+        yield
+
+    monkeypatch.setattr("densehead.models.heads.base.compiled_losses", spy)
+    options = HeadOptions(**TINY, heads=("gfl", "fcos"), stages=("loss",), compile_losses=True, memory=False)
+    record = measure_heads(options)
+    assert [row["head"] for row in record["rows"]] == ["gfl, compiled", "fcos, compiled"]
+    assert all(wanted)
+    assert "GFL, compiled" in "".join(tables.tables(record).values())

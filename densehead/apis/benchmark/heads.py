@@ -13,6 +13,7 @@ from mmengine.config import ConfigDict
 from densehead.apis.benchmark import machine, meters
 from densehead.apis.benchmark.scene import count_candidates, draw_maps, draw_scene
 from densehead.apis.benchmark.sides import (
+    COMPILED,
     CONFIGS,
     OURS,
     STAGES,
@@ -46,6 +47,7 @@ class HeadOptions:
         device: ``'cpu'`` or ``'cuda'``.
         reference: whether mmdetection's head is measured in turn, where it can be imported.
         memory: whether memory is measured.
+        compile_losses: whether densehead's head compiles its losses; its rows are named so.
         seed: of all that is drawn.
     """
 
@@ -61,6 +63,7 @@ class HeadOptions:
     device: str = "cpu"
     reference: bool = True
     memory: bool = True
+    compile_losses: bool = False
     seed: int = 0
 
     def check(self) -> None:
@@ -107,6 +110,8 @@ def measure_heads(options: HeadOptions, advance: Advance = lambda what: None) ->
     rows = []
     for head in options.heads:
         cfg = head_config(options.path(head), options.classes)
+        if options.compile_losses:
+            cfg.train_cfg = {**(cfg.get("train_cfg") or {}), "compile_losses": True}
         for truths in options.truths:
             rows += measure_head(head, cfg, options, truths, advance)
     return {"kind": "heads", "machine": machine.describe(options.device), "options": asdict(options), "rows": rows}
@@ -119,7 +124,8 @@ def measure_head(head: str, cfg: ConfigDict, options: HeadOptions, truths: int, 
     rows = []
     for stage, calls in _stages(sides, options.stages):
         advance(f"{Path(head).stem}, {truths} ground truths: {stage}")
-        row = {"head": Path(head).stem, "config": CONFIGS.get(head, head), "truths": truths, "stage": stage, **facts}
+        name = Path(head).stem + COMPILED * options.compile_losses
+        row = {"head": name, "config": CONFIGS.get(head, head), "truths": truths, "stage": stage, **facts}
         rows.append(row | measure_calls(calls, sides, options))
     return rows
 

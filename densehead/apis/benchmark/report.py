@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from densehead.apis.benchmark import plots, tables
-from densehead.apis.benchmark.sides import CONFIGS
+from densehead.apis.benchmark.sides import NAMES
 
 
 def write_json(record: dict, path: Path) -> Path:
@@ -87,7 +87,7 @@ def _place(row: dict) -> tuple:
 
 def _order(row: dict) -> tuple:
     """Where a row stands: heads as in the list of configs, and small values first; trainings as they came."""
-    known = list(CONFIGS)
+    known = list(NAMES)
     head = row.get("head")
     number = known.index(head) if head in known else len(known)
     return number, str(head), str(row.get("axis")), row.get("value", 0), row.get("truths", 0)

@@ -37,6 +37,8 @@ NAMES = {
     "autoassign": "AutoAssign",
     "nanodet": "NanoDet-Plus",
 }
+COMPILED = ", compiled"  # after the name of a head that compiles its losses
+NAMES = {name + end: title + end for name, title in NAMES.items() for end in ("", COMPILED)}
 OURS, THEIRS = "densehead", "mmdet"
 STAGES = ("assign", "loss", "loss+backward", "predict")
 
