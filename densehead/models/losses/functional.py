@@ -120,9 +120,12 @@ def _mean_and_focal_loss(logits: Tensor, target: Tensor) -> tuple[Tensor, ...]:
     sides, nearness = torch.stack((left, left + 1), -1), target - left
     nearness = torch.stack((1 - nearness, nearness), -1)
     loss = -(log_share.gather(-1, sides) * nearness).sum(-1)
-    share = log_share.exp()
-    mean = (share * torch.arange(logits.shape[-1], dtype=share.dtype, device=share.device)).sum(-1)
-    return mean, loss, share, sides, nearness
+    share = log_share.exp() if torch.is_grad_enabled() else log_share.exp_()
+    return share.mv(_bins(share)), loss, share, sides, nearness
+
+
+def _bins(logits: Tensor) -> Tensor:
+    return torch.arange(logits.shape[-1], dtype=logits.dtype, device=logits.device)
 
 
 class _MeanAndFocalLoss(torch.autograd.Function):
@@ -138,8 +141,7 @@ class _MeanAndFocalLoss(torch.autograd.Function):
         if torch.is_grad_enabled():  # to be differentiated once more
             outputs = _mean_and_focal_loss(logits, target)[:2]
             return *torch.autograd.grad(outputs, logits, (grad_mean, grad_loss), create_graph=True), None
-        bins = torch.arange(logits.shape[-1], dtype=share.dtype, device=share.device)
-        grad = grad_mean[:, None] * bins
+        grad = grad_mean[:, None] * _bins(share)
         grad.add_((grad_loss - grad_mean * mean)[:, None]).mul_(share)
         return grad.scatter_add_(-1, sides, nearness * -grad_loss[:, None]), None
 
