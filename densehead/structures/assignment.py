@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from densehead.structures.lazy import lazy
+
 NEGATIVE = -1
 IGNORED = -2
 
@@ -46,7 +48,7 @@ class Assignment:
     overlaps: Tensor | None = None
     has_ignored: bool = False
 
-    @property
+    @lazy
     def is_positive(self) -> Tensor:
         """(B, P) bool."""
         return self.gt_index >= 0
@@ -56,7 +58,7 @@ class Assignment:
         """(B, P) bool."""
         return self.gt_index == IGNORED
 
-    @property
+    @lazy
     def num_pos(self) -> Tensor:
         """(B,) positives of each image."""
         return self.is_positive.sum(1)

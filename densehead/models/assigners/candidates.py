@@ -220,9 +220,9 @@ class Contest:
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Return (B, P) the winning ground truth or -1, and (B, P) its bid or 0."""
-        halves = self._best.view(torch.int32).unflatten(-1, (-1, 2)).unbind(-1)  # as they lie: no shifts of all
+        halves = self._best.view(torch.int32).unflatten(-1, (-1, 2)).unbind(-1)  # as they lie: no shifts, no copies
         low, high = halves if sys.byteorder == "little" else halves[::-1]
-        value = high.contiguous().view(torch.float32)
+        value = high.view(torch.float32)
         if self._smallest:
             return low.long(), value.where(low >= 0, 0)
         return low.bitwise_not().long(), value

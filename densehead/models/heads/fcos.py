@@ -117,7 +117,7 @@ class FCOSHead(AnchorFreeHead):
     ) -> dict[str, Tensor]:
         """Return the losses of a batch (FCOS, equation 2; boxes weighted by centre-ness, as in the authors' code)."""
         positives = assignment.positives(targets)
-        num_pos = self._mean_over_ranks(assignment.is_positive.sum(), 1.0)
+        num_pos = self._mean_over_ranks(assignment.num_pos.sum(), 1.0)
         points, unit = priors.points[positives.prior_index], self._unit(priors)[positives.prior_index]
         to_low, to_high = points - positives.boxes[:, :2], positives.boxes[:, 2:] - points
         quality = centerness(to_low, to_high)
