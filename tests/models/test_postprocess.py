@@ -8,8 +8,9 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from densehead.models import PAAHead, postprocess
-from densehead.models.postprocess import ScoredBoxes, candidates, vote_boxes
+from densehead.models import PAAHead
+from densehead.models.postprocess import Candidates, ScoredBoxes, suppression, vote_boxes, votes
+from densehead.models.postprocess.candidates import _above, candidates
 from densehead.ops import batched_nms, pairwise_iou
 from densehead.structures import LevelTensor
 from tests.models.heads.heads import CONFIGS, TEST_CFG, build, features, samples
@@ -220,7 +221,7 @@ class TestVotes:
             bboxes=torch.cat([corner, corner + 20], 1), scores=torch.rand(60), labels=torch.randint(3, (60,))
         )
         whole = vote_boxes(dets[:40], voters(dets))
-        monkeypatch.setattr(postprocess, "_VOTES", 7 * 60)
+        monkeypatch.setattr(votes, "VOTES", 7 * 60)
         parts = vote_boxes(dets[:40], voters(dets))
         assert torch.equal(parts.bboxes, whole.bboxes)
 
@@ -278,7 +279,7 @@ def test_what_is_above_a_threshold_is_found_block_by_block(size):
     rows[1, 0], rows[2, -1] = 9.0, 9.0
     for threshold in (-10.0, 1.5, 10.0):
         expected = (rows > threshold).nonzero(as_tuple=True)
-        found = postprocess._above(rows, threshold)
+        found = _above(rows, threshold)
         for one, other in zip(found, expected, strict=True):
             assert torch.equal(one, other)
 
@@ -299,7 +300,7 @@ class TestFirstLook:
         labels = torch.randint(0, 2, (total,), generator=generator)
         image = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
         places = torch.arange(total)
-        return postprocess.Candidates(image, places, labels, scores, image, places), boxes
+        return Candidates(image, places, labels, scores, image, places), boxes
 
     @pytest.mark.parametrize("counts", [(300, 500), (300, 2), (0, 400), (30, 30)])
     @pytest.mark.parametrize("side", [500.0, 8.0])
@@ -314,7 +315,7 @@ class TestFirstLook:
             looks.append(len(index))
             return boxes[index]
 
-        results = postprocess._suppressed(found, read, cfg, 2)
+        results = suppression.suppressed(found, read, cfg, 2)
         for image, result in enumerate(results):
             mine = found.image_index == image
             nms_cfg = dict(cfg["nms"], max_num=4)
@@ -330,7 +331,7 @@ class TestFirstLook:
         found, boxes = self.scene((300, 300), 500.0)
         looks = []
         cfg = dict(nms=dict(type="soft_nms", iou_threshold=0.5), max_per_img=4)
-        postprocess._suppressed(found, lambda index: looks.append(len(index)) or boxes[index], cfg, 2)
+        suppression.suppressed(found, lambda index: looks.append(len(index)) or boxes[index], cfg, 2)
         assert looks == [600]
 
 
