@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -33,25 +33,8 @@ _TIE = 1e-12  # two components no farther apart than rounding are one, which is 
 # do, but on a GPU it waits for all that was queued, which costs more than a few iterations of tensors this small.
 _LOOK_EVERY = {"cpu": 1}
 _LOOK_EVERY_ELSEWHERE = 16
-
-
-@dataclass(frozen=True)
-class Mixtures:
-    """Parameters of ``T`` mixtures: (2, T) each, the component of low losses first."""
-
-    weights: Tensor
-    means: Tensor
-    variances: Tensor
-
-    def log_joint(self, samples: Tensor) -> Tensor:
-        """Return (2, T, M): log of weight times density of each component at samples (T, M)."""
-        constant = self.weights.log() - 0.5 * (math.log(2 * math.pi) + self.variances.log())
-        squared = (samples - self.means[..., None]).square_()
-        return torch.addcmul(constant[..., None], squared, (-0.5 / self.variances)[..., None])
-
-    def stacked(self) -> Tensor:
-        """Return all parameters as (3, 2, T)."""
-        return torch.stack([self.weights, self.means, self.variances])
+_ROWS_ON_HOST = 1024  # fitted together; their numbers stay in a core's cache
+Array = np.ndarray | Tensor
 
 
 def fit_mixtures(samples: Tensor, is_real: Tensor, covariance_type: str = "diag") -> tuple[Tensor, Tensor]:
@@ -68,8 +51,9 @@ def fit_mixtures(samples: Tensor, is_real: Tensor, covariance_type: str = "diag"
     """
     precision = torch.float32 if samples.device.type == "mps" else torch.float64  # which has no float64
     samples = samples.detach().to(precision).masked_fill(~is_real, 0)
-    log_joint = _fit(samples, is_real, covariance_type == "tied").log_joint(samples)
-    return (log_joint[1] - log_joint[0] > _TIE).long(), torch.logaddexp(log_joint[0], log_joint[1])
+    parameters = _fit(samples, is_real, covariance_type == "tied")
+    low, high = _log_joint(torch, parameters, samples.T).transpose(1, 2)
+    return ((high - low > _TIE) & is_real).long(), torch.logaddexp(low, high)
 
 
 def fit_by_sklearn(samples: Tensor, is_real: Tensor, covariance_type: str = "diag") -> tuple[Tensor, Tensor]:
@@ -123,54 +107,113 @@ def _sklearn_fit(covariance_type: str):
     return fit_one
 
 
-def _fit(samples: Tensor, is_real: Tensor, is_tied: bool) -> Mixtures:
-    """Return the fitted mixtures of all rows.
+def _fit(samples: Tensor, is_real: Tensor, is_tied: bool) -> Tensor:
+    """Return weights, means and variances, (3, 2, T), of the mixtures of all rows, the component of low losses first.
+
+    On the host NumPy computes them: there are thousands of operations on a few kilobytes each, which it starts in a
+    fraction of torch's time. Rows of about as many samples are fitted together, so that little of them is padding.
+    """
+    device = samples.device.type
+    if device != "cpu":
+        every = _LOOK_EVERY.get(device, _LOOK_EVERY_ELSEWHERE)
+        return _fit_together(torch, samples.T.contiguous(), is_real.T.to(samples.dtype), is_tied, every)
+    values, is_real, count = samples.numpy(), is_real.numpy(), is_real.sum(1).numpy()
+    fitted = np.ones((3, 2, len(samples)))
+    order = count.argsort(kind="stable")[np.count_nonzero(count < 2) :]
+    with np.errstate(all="ignore"):  # a component may lose all samples: weight 0, of which the logarithm is -inf
+        for start in range(0, len(order), _ROWS_ON_HOST):
+            rows = order[start : start + _ROWS_ON_HOST]
+            place = rows, np.flatnonzero(is_real[rows].any(0))[:, None]
+            some, are_real = values[place], is_real[place].astype(values.dtype)
+            fitted[..., rows] = _fit_together(np, some, are_real, is_tied, _LOOK_EVERY["cpu"])
+    return torch.from_numpy(fitted)
+
+
+def _fit_together(xp: ModuleType, samples: Array, is_real: Array, is_tied: bool, look_every: int) -> Array:
+    """Return the parameters (3, 2, T) of the mixtures of samples (M, T), which count where ``is_real`` is 1, not 0.
 
     Rows that still change are packed together as others stop; ``final`` collects the parameters of all.
+
+    Args:
+        xp: whose arrays these are, ``numpy`` or ``torch``.
     """
-    every = _LOOK_EVERY.get(samples.device.type, _LOOK_EVERY_ELSEWHERE)
-    mixtures = _start(samples, is_real)
-    final = mixtures.stacked()
-    row = torch.arange(len(samples), device=samples.device)
-    count = is_real.sum(1)
-    has_stopped = count < 2
-    bound = samples.new_full((len(samples),), -torch.inf)
+    parameters = _start(xp, samples, is_real)
+    final, row = parameters + 0, None
+    count = is_real.sum(0)
+    goes_on, bound = count > 1, count * 0 - xp.inf
     for iteration in range(MAX_ITERATIONS):
-        if iteration % every == 0:
-            goes_on = torch.nonzero(~has_stopped).squeeze(1)
-            if not len(goes_on):
+        if iteration % look_every == 0:
+            left = xp.argwhere(goes_on)[:, 0]
+            if not len(left):
                 break
-            if 4 * len(goes_on) < 3 * len(row):
-                final[..., row] = mixtures.stacked()
-                mixtures = Mixtures(*mixtures.stacked()[..., goes_on])
-                samples, is_real, count, has_stopped, bound, row = (
-                    one[goes_on] for one in (samples, is_real, count, has_stopped, bound, row)
+            if 4 * len(left) < 3 * len(count):
+                if row is None:
+                    final, row = parameters, left
+                else:
+                    final[..., row], row = parameters, row[left]
+                parameters, samples, is_real, count, goes_on, bound = (
+                    _pick(one, left) for one in (parameters, samples, is_real, count, goes_on, bound)
                 )
         last_bound = bound
-        updated, bound = _step(mixtures, samples, is_real, count, is_tied)
-        mixtures = Mixtures(*torch.where(has_stopped, mixtures.stacked(), updated.stacked()))
-        has_stopped = has_stopped | ((bound - last_bound).abs() < TOLERANCE)
-    final[..., row] = mixtures.stacked()
-    return Mixtures(*final)
+        updated, bound = _step(xp, parameters, samples, is_real, count, is_tied)
+        parameters = xp.where(goes_on, updated, parameters)
+        goes_on = goes_on & ~(abs(bound - last_bound) < TOLERANCE)
+    if row is None:
+        return parameters
+    final[..., row] = parameters
+    return final
 
 
-def _start(samples: Tensor, is_real: Tensor) -> Mixtures:
-    low = samples.masked_fill(~is_real, torch.inf).amin(1)
-    high = samples.masked_fill(~is_real, -torch.inf).amax(1)
-    means = torch.stack([low, high])
-    return Mixtures(torch.full_like(means, 0.5), means, torch.ones_like(means))
+def _pick(array: Array, columns: Array) -> Array:
+    """Return ``array[..., columns]``; NumPy's own indexing would turn the order of the axes in memory."""
+    return array.take(columns, -1) if isinstance(array, np.ndarray) else array.index_select(-1, columns)
+
+
+def _start(xp: ModuleType, samples: Array, is_real: Array) -> Array:
+    """Means at the least and the greatest sample, equal weights, unit variances."""
+    low = xp.amin(xp.where(is_real > 0, samples, xp.inf), 0)
+    high = xp.amax(xp.where(is_real > 0, samples, -xp.inf), 0)
+    means = xp.stack([low, high])
+    return xp.stack([xp.full_like(means, 0.5), means, xp.ones_like(means)])
 
 
 def _step(
-    mixtures: Mixtures, samples: Tensor, is_real: Tensor, count: Tensor, is_tied: bool
-) -> tuple[Mixtures, Tensor]:
+    xp: ModuleType, parameters: Array, samples: Array, is_real: Array, count: Array, is_tied: bool
+) -> tuple[Array, Array]:
     """One iteration: the parameters after it, and the mean log-likelihood (T,) before it."""
-    log_joint = mixtures.log_joint(samples)
-    log_density = torch.logaddexp(log_joint[0], log_joint[1])
-    bound = log_density.masked_fill(~is_real, 0).sum(1) / count
-    share = (log_joint - log_density).exp_() * is_real
-    size = share.sum(-1) + 10 * _EPS  # so that a component that lost all samples has a mean
-    means = (share * samples).sum(-1) / size
-    scatter = (share * (samples - means[..., None]).square_()).sum(-1)
-    variances = (scatter.sum(0) / size.sum(0)).expand_as(size) if is_tied else scatter / size
-    return Mixtures(size / size.sum(0), means, variances + VARIANCE_FLOOR), bound
+    share = _log_joint(xp, parameters, samples)
+    log_density = _log_sum(xp, share)
+    share -= log_density
+    xp.exp(share, out=share)
+    share *= is_real
+    log_density *= is_real
+    size = share.sum(1) + 10 * _EPS  # so that a component that lost all samples has a mean
+    means = (share * samples).sum(1) / size
+    squared = samples - means[:, None]
+    squared *= squared
+    squared *= share
+    scatter = squared.sum(1)
+    variances = scatter.sum(0) / size.sum(0) + 0 * scatter if is_tied else scatter / size
+    return xp.stack([size / size.sum(0), means, variances + VARIANCE_FLOOR]), log_density.sum(0) / count
+
+
+def _log_joint(xp: ModuleType, parameters: Array, samples: Array) -> Array:
+    """Return (2, M, T): log of weight times density of each component at samples (M, T)."""
+    weights, means, variances = parameters
+    constant = xp.log(weights) - 0.5 * (math.log(2 * math.pi) + xp.log(variances))
+    joint = samples - means[:, None]
+    joint *= joint
+    joint *= (-0.5 / variances)[:, None]
+    joint += constant[:, None]
+    return joint
+
+
+def _log_sum(xp: ModuleType, joint: Array) -> Array:
+    """Return (M, T): the log of the sum of what (2, M, T) are the logs of."""
+    if xp is torch:
+        return torch.logaddexp(joint[0], joint[1])
+    less = -abs(joint[1] - joint[0])  # NumPy's own function for this takes five times as long
+    np.exp(less, out=less)
+    np.log1p(less, out=less)
+    less += np.maximum(joint[0], joint[1])
+    return less
