@@ -157,7 +157,7 @@ class AutoAssignHead(FCOSHead):
         """
         logits, *maps, log_rows, log_columns = inputs
         if logits.device.type == "cpu":
-            digits = math.log(max(len(priors), 1) / torch.finfo(logits.dtype).eps)
+            digits = math.log(32 / torch.finfo(logits.dtype).eps)
             near, peak = rectangles.heaviest(log_rows.detach(), log_columns.detach(), digits + SLACK)
             which = torch.arange(len(near.truth))
             some = logits.index_select(0, rectangles.numbers(which, near.first - rectangles.first, near.size))

@@ -58,12 +58,15 @@ class CenterPrior(nn.Module):
         centres = (targets.boxes[..., :2] + targets.boxes[..., 2:]) / 2
         exponents = []
         for axis, (owner, number) in enumerate((rectangles.rows, rectangles.columns)):  # y, then x
-            grid, truth = rectangles.grid[owner], rectangles.truth[owner]
-            points = grids.origin[grid, axis] + (rectangles.first[owner, axis] + number) * grids.stride[grid, axis]
-            centre, mean, precision = (
-                values[..., 1 - axis].flatten()[truth] for values in (centres, *self._by_label(targets))
+            grid, truth = (values.index_select(0, owner) for values in (rectangles.grid, rectangles.truth))
+            origin, stride, length = (
+                values.index_select(0, grid) for values in (grids.origin[:, axis], grids.stride[:, axis], unit)
             )
-            exponents.append(((points - centre) / unit[grid] - mean) ** 2 * precision)
+            centre, mean, precision = (
+                values[..., 1 - axis].flatten().index_select(0, truth) for values in (centres, *self._by_label(targets))
+            )
+            points = origin + rectangles.first[:, axis].index_select(0, owner).add_(number) * stride
+            exponents.append(((points - centre) / length - mean) ** 2 * precision)
         return -exponents[0], -exponents[1]
 
     @torch.no_grad()

@@ -121,8 +121,9 @@ class Rectangles:
         owner, row = self.rows
         columns = self.size[:, 1]
         first_column = columns.cumsum(0) - columns
-        place = self.corner[owner] + row * self.width[owner]
-        return columns[owner], self.truth[owner], place, first_column[owner]
+        place = self.corner.index_select(0, owner).addcmul_(row, self.width.index_select(0, owner))
+        length, truth, column = (values.index_select(0, owner) for values in (columns, self.truth, first_column))
+        return length, truth, place, column
 
     def count(self) -> Tensor:
         """Return (B * G,) how many pairs each truth has."""
@@ -186,9 +187,10 @@ class Rectangles:
         start = length.cumsum(0) - length
         first_line = self.size[:, 0].cumsum(0) - self.size[:, 0]
         part, row = _runs(rows, num_rows)
-        begin = start[(first_line[which] + offset[:, 0])[part] + row] + offset[:, 1][part]
-        line, column = _runs(columns[part], count)
-        return begin.index_select(0, line) + column
+        row += (first_line[which] + offset[:, 0]).index_select(0, part)
+        begin = start.index_select(0, row).add_(offset[:, 1].index_select(0, part))
+        line, column = _runs(columns.index_select(0, part), count)
+        return column.add_(begin.index_select(0, line))
 
     def heaviest(self, log_rows: Tensor, log_columns: Tensor, reach: float) -> tuple[Rectangles, Tensor]:
         """Return what these rectangles have of the pairs whose weight is at least ``exp(-reach)`` of the highest of
@@ -208,7 +210,7 @@ class Rectangles:
         lack = top - peak[self.truth] + reach  # by which a row or a column may be below the best of its rectangle
         offsets, sizes = [], []
         for (values, owner, number), best in zip(sides, tops, strict=True):
-            is_near = values >= (best - lack)[owner]
+            is_near = values >= (best - lack).index_select(0, owner)
             sizes.append(torch.zeros_like(self.truth).scatter_add_(0, owner, is_near.long()))
             far = number.where(is_near, torch.iinfo(torch.long).max)
             offsets.append(torch.full_like(self.truth, far.numel()).scatter_reduce_(0, owner, far, "amin"))
@@ -260,10 +262,7 @@ class Rectangles:
         if self.truth.device.type != "cpu" or self.level_pairs is None:
             return self._are_last_by_order(targets)
         are_last = torch.ones(len(self), dtype=torch.bool)
-        label = targets.labels
-        is_same = (label[:, :, None] == label[:, None]).triu(1) & targets.is_valid[:, None]
-        image, one, other = is_same.nonzero(as_tuple=True)
-        one, other = (image * targets.max_count + truth for truth in (one, other))
+        one, other = _same(targets)
         first, stop = (side.view(-1, max(self.num_truths, 1), 2) for side in (self.first, self.first + self.size))
         low, high = first[:, one].maximum(first[:, other]), stop[:, one].minimum(stop[:, other])
         grid, which = (low < high).all(-1).nonzero(as_tuple=True)
@@ -296,7 +295,19 @@ def _runs(sizes: Tensor, total: int) -> tuple[Tensor, Tensor]:
     """(total,) each: for runs of ``sizes`` that follow each other, the run of every element and where in it that is."""
     run = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes, output_size=total)
     start = sizes.cumsum(0) - sizes
-    return run, torch.arange(total, device=sizes.device) - start[run]
+    return run, torch.arange(total, device=sizes.device).sub_(start.index_select(0, run))
+
+
+def _same(targets: Targets) -> tuple[Tensor, Tensor]:
+    """(M,) each, ``image * G + ground truth``: every pair of a truth and a later one of its image and class."""
+    label = targets.labels.flatten()
+    image = torch.arange(targets.num_images, device=label.device).repeat_interleave(targets.max_count)
+    (valid,) = targets.is_valid.flatten().nonzero(as_tuple=True)
+    kind, order = (image * (label.amax() + 1 if len(label) else 1) + label)[valid].sort(stable=True)
+    later = torch.searchsorted(kind, kind, right=True) - torch.arange(1, len(kind) + 1, device=kind.device)
+    one, number = _runs(later, int(later.sum()))
+    truth = valid[order]
+    return truth[one], truth[one + 1 + number]
 
 
 def inside_rectangles(priors: Priors, targets: Targets) -> Rectangles:

@@ -202,6 +202,10 @@ def _enter(best: Tensor, weight: Tensor, pairs: Pairs, share: Tensor, targets: T
     """Enter the positive weights (n,) of pairs among those of all priors, see :class:`PositiveLoss`."""
     rank = LOW_BITS - torch.arange(targets.max_count, device=share.device).repeat(targets.num_images)
     is_meant = share >= MEANT * pairs.of_truth(pairs.amax(share))
-    key = pack(share, pairs.of_truth(rank)).where(is_meant, -1)
-    best.scatter_reduce_(0, pairs.place, key, "amax")
     weight.scatter_reduce_(0, pairs.place, share, "amax")
+    if share.device.type == "cpu":  # a GPU would have to wait to learn how few they are
+        (which,) = is_meant.nonzero(as_tuple=True)
+        place, key = pairs.place[which], pack(share[which], rank[pairs.truth[which]])
+    else:
+        place, key = pairs.place, pack(share, pairs.of_truth(rank)).where(is_meant, -1)
+    best.scatter_reduce_(0, place, key, "amax")
