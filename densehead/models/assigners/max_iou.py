@@ -117,7 +117,8 @@ class MaxIoUAssigner(BaseAssigner):
         low, high = self.neg_iou_range
         index = torch.full_like(truth, IGNORED).masked_fill((iou >= low) & (iou < high), NEGATIVE)
         index = truth.where((iou >= self.pos_iou_thr) & (truth >= 0), index)
-        return Assignment(own.where(own >= 0, index), iou, has_ignored=True)
+        leaves_none = low <= 0 < high and self.pos_iou_thr <= high
+        return Assignment(own.where(own >= 0, index), iou, has_ignored=not leaves_none)
 
 
 def _excluded(priors: Priors, is_ignored: Tensor | None) -> Tensor | None:

@@ -144,17 +144,19 @@ def _interval(centre: Tensor, radius: Tensor, first: Tensor, last: Tensor) -> tu
 def _pairs(priors: Priors, targets: Targets, windows: Windows, part: slice) -> Pairs:
     """Return the pairs of the ground truths ``part`` of all (B * G,)."""
     rows = Rows.of(priors, targets, windows, part)
-    of, column = _enumerate(rows.num_columns)
+    of = torch.repeat_interleave(rows.num_columns)
 
     def of_row(values: Tensor) -> Tensor:
         return values.index_select(0, of)
 
-    prior = column.mul_(of_row(rows.step)).add_(of_row(rows.first))
-    near, far = (priors.boxes[:, side].index_select(0, prior) for side in (0, 2))
+    place = torch.arange(len(of), device=of.device)
+    begin = rows.num_columns.cumsum(0) - rows.num_columns
+    place = place.mul_(of_row(rows.step)).add_(of_row(rows.first - begin * rows.step))
+    near, far = (priors.boxes[:, side].repeat(targets.num_images).index_select(0, place) for side in (0, 2))
     width = torch.minimum(far, of_row(rows.right)).sub_(torch.maximum(near, of_row(rows.left))).clamp_(min=0)
     overlap = width.mul_(of_row(rows.overlap))
     union = far.sub_(near).mul_(of_row(rows.height)).add_(of_row(rows.area)).sub_(overlap).clamp_(min=1e-6)
-    return Pairs(of_row(rows.truth), prior.add_(of_row(rows.image_start)), overlap.div_(union))
+    return Pairs(of_row(rows.truth), place, overlap.div_(union))
 
 
 @dataclass(frozen=True)
@@ -163,15 +165,13 @@ class Rows:
 
     Attributes:
         truth: image times ``G`` plus ground truth.
-        image_start: image times ``P``.
-        first, step: the prior of the first of its columns, and how many priors further the next one's is.
+        first, step: image times ``P`` plus the prior of its first column, and how many further that of the next is.
         num_columns: how many.
         overlap, height: what it overlaps vertically, and the height of its priors.
         left, right, area: of the ground truth.
     """
 
     truth: Tensor
-    image_start: Tensor
     first: Tensor
     step: Tensor
     num_columns: Tensor
@@ -196,8 +196,7 @@ class Rows:
         near, far = (priors.boxes[:, side].index_select(0, first) for side in (1, 3))
         return cls(
             truth=truth,
-            image_start=truth.div(targets.max_count, rounding_mode="floor") * len(priors),
-            first=first + column * step,
+            first=truth.div(targets.max_count, rounding_mode="floor").mul_(len(priors)) + first + column * step,
             step=step,
             num_columns=num_columns,
             overlap=(torch.minimum(bottom, far) - torch.maximum(top, near)).clamp_(min=0),

@@ -49,16 +49,17 @@ class CandidateTable:
             num_levels: number of levels.
         """
         losses = losses.where(losses.isfinite(), torch.inf)
-        # one sort, by cell and then by loss: the bits of a float sort as it does, once those of negative ones are turned
+        # one sort, by cell and then by loss: bits of a float sort as it does, once those of negative ones are turned
         bits = losses.float().view(torch.int32).long()
         bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
         key, order = ((truth * num_levels + level) * (1 << 32) + bits).sort(stable=True)
         cell = (key + (1 << 31)) >> 32
-        rank = torch.arange(len(cell), device=cell.device) - torch.searchsorted(cell, cell)
+        first = torch.searchsorted(cell, torch.arange(num_truths * num_levels, device=cell.device))
+        rank = torch.arange(len(cell), device=cell.device) - first.index_select(0, cell)
         size = num_truths * num_levels * topk
         place = (cell * topk + rank).where(rank < topk, size)  # one more place takes all that are too many
-        table = losses.new_full((size + 1,), torch.inf).scatter(0, place, losses[order])
-        index = order.new_zeros(size + 1).scatter(0, place, order)
+        table = losses.new_full((size + 1,), torch.inf).scatter_(0, place, losses.index_select(0, order))
+        index = order.new_zeros(size + 1).scatter_(0, place, order)
         ordered, by_loss = table[:-1].view(num_truths, num_levels * topk).sort(dim=1, stable=True)
         return cls(index[:-1].view_as(by_loss).gather(1, by_loss), ordered)
 

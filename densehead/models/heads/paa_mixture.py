@@ -138,7 +138,7 @@ def _fit_together(xp: ModuleType, samples: Array, is_real: Array, is_tied: bool,
         xp: whose arrays these are, ``numpy`` or ``torch``.
     """
     parameters = _start(xp, samples, is_real)
-    final, row = parameters + 0, None
+    final = row = None  # until rows are packed
     count = is_real.sum(0)
     goes_on, bound = count > 1, count * 0 - xp.inf
     for iteration in range(MAX_ITERATIONS):

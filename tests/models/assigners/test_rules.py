@@ -205,3 +205,14 @@ def test_every_registered_assigner_is_tested():
 def test_bad_input_is_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "ignores"),
+    [(0.1, 0.1, False), (0.3, 0.5, False), (0.5, 0.4, True), (0.4, (0.1, 0.4), True), (0.0, 0.0, True)],
+)
+def test_max_iou_knows_without_looking_whether_it_ignores(positive, negative, ignores):
+    priors = ANCHORS["one"].priors(((12, 16), (6, 8), (3, 4)))
+    assignments = [MaxIoUAssigner(positive, negative)(priors, random_truth(seed)) for seed in SEEDS]
+    assert {one.has_ignored for one in assignments if one.overlaps is not None} == {ignores}
+    assert any(one.is_ignored.any() for one in assignments) == ignores
