@@ -161,17 +161,13 @@ class AutoAssignHead(FCOSHead):
             near, peak = rectangles.heaviest(log_rows.detach(), log_columns.detach(), digits + SLACK)
             which = torch.arange(len(near.truth))
             some = logits.index_select(0, rectangles.numbers(which, near.first - rectangles.first, near.size))
-            scene = Scene(near, targets, self._box_loss)
+            scene = Scene(near, targets, self.loss_bbox)
             loss, summit, *found = PositiveLoss.apply(scene, some, *maps, *self.center_prior(priors, targets, near))
             is_short = near.count() < rectangles.count()
             if not (is_short & (summit < peak + CONFIDENCE - SLACK)).any():
                 return loss, *found
-        loss, _, *found = PositiveLoss.apply(Scene(rectangles, targets, self._box_loss), *inputs)
+        loss, _, *found = PositiveLoss.apply(Scene(rectangles, targets, self.loss_bbox), *inputs)
         return loss, *found
-
-    def _box_loss(self, pred: Tensor, truth: Tensor) -> Tensor:
-        """(n,) or (n, 4) ``loss_bbox`` of boxes (n, 4)."""
-        return self.loss_bbox(pred, truth, reduction_override="none")
 
     def _unit(self, priors: Priors) -> Tensor:
         """(P, 1) ones: distances are in pixels in every mode."""

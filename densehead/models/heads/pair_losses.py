@@ -6,17 +6,17 @@ be read from memory, and written there, more slowly than they are computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from densehead.models.assigners.candidates import LOW_BITS, pack
 from densehead.models.heads.background import LEAST
 from densehead.models.heads.center_prior import EPS
 from densehead.models.heads.inside_pairs import Pairs, Rectangles, cut, put
+from densehead.models.losses import GIoULoss
 from densehead.structures import Targets
 
 CONFIDENCE = 3.0  # how much more a confident place counts: the inverse of the paper's temperature
@@ -132,12 +132,12 @@ class Scene:
     Attributes:
         rectangles: where the ``N`` pairs are.
         targets: truth of the batch.
-        loss_bbox: of boxes (n, 4) and (n, 4), the loss of each or of each side.
+        loss_bbox: any loss of boxes (n, 4) against boxes (n, 4).
     """
 
     rectangles: Rectangles
     targets: Targets
-    loss_bbox: Callable[[Tensor, Tensor], Tensor]
+    loss_bbox: nn.Module
 
 
 def _likelihood(pairs: Pairs, logits: Tensor, objectness: Tensor, box_loss: Tensor, log_prior: Tensor):
@@ -172,12 +172,41 @@ def _box_loss(scene: Scene, pairs: Pairs, sides: list[Tensor]):
     """Return the loss (n,) of every pair's box, in sum where it is one a side, and what turns a gradient by it into
     those by the sides.
     """
-    truth = torch.stack([pairs.of_truth(side) for side in scene.targets.boxes.unbind(-1)]).T  # side by side in memory
+    truth = [pairs.of_truth(side) for side in scene.targets.boxes.unbind(-1)]
+    if type(scene.loss_bbox) is GIoULoss:
+        return _giou_loss(sides, truth, scene.loss_bbox.loss_weight, scene.loss_bbox.eps)
     with torch.enable_grad():
-        pred = torch.stack(sides).T.requires_grad_()
-        loss = scene.loss_bbox(pred, truth)
+        pred = torch.stack(sides).T.requires_grad_()  # side by side in memory
+        loss = scene.loss_bbox(pred, torch.stack(truth).T, reduction_override="none")
         loss = loss if loss.ndim == 1 else loss.sum(-1)
     return loss.detach(), lambda grad: torch.autograd.grad(loss, pred, grad)[0].unbind(-1)
+
+
+def _giou_loss(pred: list[Tensor], truth: list[Tensor], factor: float, eps: float):
+    """What :func:`_box_loss` returns for :class:`GIoULoss`, the loss of AutoAssign's paper, in half the time."""
+    (low_x, low_y, high_x, high_y), (true_low_x, true_low_y, true_high_x, true_high_y) = pred, truth
+    axes = (low_x, high_x, true_low_x, true_high_x), (low_y, high_y, true_low_y, true_high_y)
+    inner = [torch.minimum(high, far).sub_(torch.maximum(low, near)).clamp_(min=0) for low, high, near, far in axes]
+    outer = [torch.maximum(high, far).sub_(torch.minimum(low, near)).clamp_(min=0) for low, high, near, far in axes]
+    own = [high - low for low, high, _, _ in axes]
+    common, hull = inner[0] * inner[1], (outer[0] * outer[1]).clamp_(min=eps)
+    union = torch.addcmul(own[0] * own[1] - common, true_high_x - true_low_x, true_high_y - true_low_y).clamp_(min=eps)
+    iou, filled = common / union, union / hull
+    loss = (2 - iou).sub_(filled).mul_(factor)
+
+    def of_sides(grad: Tensor) -> tuple[Tensor, ...]:
+        grad = grad * factor
+        by_union = torch.addcdiv(-1 / hull, iou, union).mul_(grad)
+        by_common, by_hull = -(grad / union + by_union), filled / hull * grad
+        found = []
+        for axis, (low, high, near, far) in enumerate(axes):
+            by_inner = by_common * inner[1 - axis] * (inner[axis] > 0)
+            by_outer, by_own = by_hull * outer[1 - axis], by_union * own[1 - axis]
+            found.append(-(by_own + by_inner.where(low > near, by_outer)))
+            found.append(by_own + by_inner.where(high < far, by_outer))
+        return found[0], found[2], found[1], found[3]
+
+    return loss, of_sides
 
 
 def _spread(

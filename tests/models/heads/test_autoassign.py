@@ -7,6 +7,9 @@ import torch
 from mmengine.structures import InstanceData
 
 from densehead.models.heads import AutoAssignHead
+from densehead.models.heads.inside_pairs import Rectangles
+from densehead.models.heads.pair_losses import _giou_loss
+from densehead.models.losses import GIoULoss
 from densehead.structures import Targets
 from tests.memory import PeakMemory
 from tests.models.heads import naive_autoassign as naive
@@ -86,6 +89,43 @@ def test_losses_and_gradients_are_those_of_the_loops(seed, counts, force_topk):
         torch.testing.assert_close(losses[key], expected[key], rtol=1e-6, atol=1e-9)
     for grad, reference in zip(gradients(losses, leaves), gradients(expected, leaves)):
         torch.testing.assert_close(grad, reference, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("scale", [1.0, 500.0], ids=["all alike", "best far from the centre"])
+def test_pairs_that_no_likelihood_feels_are_left_out(scale, monkeypatch):
+    """Sharp centre priors: what lies beside their peaks counts only where it is far more confident."""
+    found = []
+    heaviest = Rectangles.heaviest
+    monkeypatch.setattr(Rectangles, "heaviest", lambda *args: found.append(heaviest(*args)) or found[-1])
+    head, maps, truth = small(), random_maps(0), random_truth(0)
+    for one in truth:
+        one.bboxes[:2] = torch.tensor([-1.0, -1.0, 40.0, 32.0])
+    with torch.no_grad():
+        head.center_prior.sigma.fill_(0.12)
+    maps[2] = [(level.detach() * scale).requires_grad_() for level in maps[2]]
+    losses = loss(head, maps, truth)
+    monkeypatch.setattr("densehead.models.heads.autoassign.SLACK", 1e9)
+    expected = loss(head, maps, truth)
+    (some, _), (everything, _) = found
+    assert 0 < len(some) < 0.8 * len(everything)
+    leaves = [level for kind in maps for level in kind] + [head.center_prior.mean, head.center_prior.sigma]
+    torch.testing.assert_close(losses["loss_pos"], expected["loss_pos"], rtol=1e-12, atol=0)
+    for grad, reference in zip(gradients(losses, leaves), gradients(expected, leaves)):
+        torch.testing.assert_close(grad, reference, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("shift", [0.0, 30.0, 1000.0])
+def test_the_quick_giou_is_that_of_the_loss(shift):
+    generator = torch.Generator().manual_seed(0)
+    centre, reach = torch.rand(2, 500, 2, generator=generator), torch.rand(2, 500, 4, generator=generator)
+    pred, truth = torch.cat([60 * centre - 20 * reach[..., :2], 60 * centre + 20 * reach[..., 2:]], -1).double()
+    pred[:5, 2:] = pred[:5, :2]  # without extent
+    pred = (pred + shift).requires_grad_()
+    module, weight = GIoULoss(loss_weight=5.0), torch.randn(500, generator=generator).double()
+    expected = module(pred, truth, reduction_override="none")
+    value, of_sides = _giou_loss(pred.detach().unbind(-1), truth.unbind(-1), 5.0, module.eps)
+    torch.testing.assert_close(value, expected.detach())
+    torch.testing.assert_close(torch.stack(of_sides(weight), -1), torch.autograd.grad(expected, pred, weight)[0])
 
 
 def test_the_scenes_hold_what_they_are_there_for():
