@@ -100,6 +100,25 @@ def test_rows_do_not_see_each_other(covariance_type):
         torch.testing.assert_close(alone[1][0], log_density[row], rtol=1e-12, atol=1e-12)
 
 
+@all_types
+def test_either_library_fits_the_same(covariance_type):
+    """Off the host torch does it, all rows together."""
+    samples, is_real = random_rows(100, seed=9)
+    is_tied = covariance_type == "tied"
+    samples = samples.double()
+    expected = paa_mixture._fit(samples, is_real, is_tied)
+    found = paa_mixture._fit_together(torch, samples.T, is_real.T.double(), is_tied, look_every=16)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_rows_fitted_apart_end_at_the_same(monkeypatch):
+    rows = random_rows(100, seed=3, least=0)
+    expected = fit_mixtures(*rows)
+    monkeypatch.setattr(paa_mixture, "_ROWS_ON_HOST", 7)
+    for value, other in zip(fit_mixtures(*rows), expected):
+        torch.testing.assert_close(value, other, rtol=1e-12, atol=1e-12)
+
+
 def test_looking_rarely_ends_at_the_same(monkeypatch):
     rows = random_rows(100, seed=3)
     expected = fit_mixtures(*rows)
