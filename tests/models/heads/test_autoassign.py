@@ -102,7 +102,7 @@ def test_pairs_that_no_likelihood_feels_are_left_out(scale, monkeypatch):
         one.bboxes[:2] = torch.tensor([-1.0, -1.0, 40.0, 32.0])
     with torch.no_grad():
         head.center_prior.sigma.fill_(0.12)
-    maps[2] = [(level.detach() * scale).requires_grad_() for level in maps[2]]
+    maps[2] = [((level.detach() - 3) * scale).requires_grad_() for level in maps[2]]
     losses = loss(head, maps, truth)
     monkeypatch.setattr("densehead.models.heads.autoassign.SLACK", 1e9)
     expected = loss(head, maps, truth)
