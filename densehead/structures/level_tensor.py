@@ -27,6 +27,8 @@ class Share:
 
     def of(self, values: Tensor) -> Tensor:
         """Return those (n, ...) of values (N, ...) that belong to the piece."""
+        if isinstance(self.which, Tensor):
+            return values.index_select(0, self.which)
         return values if self.which is None else values[self.which]
 
 
@@ -53,7 +55,8 @@ def _find(image: Tensor, prior: Tensor, num_base_priors: int, sizes: tuple[int, 
     shares, start = [], 0
     for size in sizes:
         (which,) = ((place >= start) & (place < start + size)).nonzero(as_tuple=True)
-        shares.append(Share(which, image[which], base[which], place[which] - start))
+        image_of, base_of, place_of = (one.index_select(0, which) for one in (image, base, place))
+        shares.append(Share(which, image_of, base_of, place_of - start))
         start += size
     return shares
 
