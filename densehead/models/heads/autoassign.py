@@ -17,9 +17,10 @@ from torch import Tensor
 from densehead.models.assigners.base import no_truth
 from densehead.models.assigners.candidates import LOW_BITS, unpack
 from densehead.models.heads.background import background_and_logits
+from densehead.models.heads.best_overlaps import best_overlaps
 from densehead.models.heads.center_prior import EPS, CenterPrior
 from densehead.models.heads.fcos import FCOSHead
-from densehead.models.heads.inside_pairs import Rectangles, best_overlaps
+from densehead.models.heads.inside_pairs import Rectangles
 from densehead.models.heads.pair_losses import CONFIDENCE, PositiveLoss, Scene, SparedLoss
 from densehead.models.heads.towers import run_tower
 from densehead.ops import full_precision

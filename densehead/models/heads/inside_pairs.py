@@ -20,10 +20,7 @@ from densehead.models.assigners.candidates import GridTensors
 from densehead.structures import LevelTensor, Priors, Share, Targets
 from densehead.structures.lazy import lazy
 
-BLOCK = 16  # neighbouring priors that are looked at together
-OVERLAPS = 1 << 16  # that are computed at a time: a dozen buffers of them fit a core's second-level cache
 PAIRS = 1 << 17  # that are listed at a time on the host, unless a single truth has more
-EPS = 1e-6  # of an area, which is divided by
 FAR = 1e9  # beyond all images, pixels
 
 
@@ -343,50 +340,3 @@ def _first_beyond(limit: Tensor, origin: Tensor, stride: Tensor) -> Tensor:
     around = near[..., None] + torch.arange(-1, 2, device=limit.device)
     is_before = origin[..., None] + around * stride[..., None] <= limit[..., None]
     return near - 1 + is_before.sum(-1)
-
-
-@torch.no_grad()
-def best_overlaps(boxes: Tensor, is_asked: Tensor, targets: Targets) -> Tensor:
-    """Return (B, P): the highest IoU of a predicted box with any ground truth of its image, 0 where not asked for.
-
-    Exact, but not by a table of all pairs: neighbouring priors are taken ``BLOCK`` at a time, and a block is compared
-    with the truths that meet the hull of its boxes.
-
-    Args:
-        boxes: (B, P, 4) xyxy, pixels.
-        is_asked: (B, P) bool.
-        targets: truth of the batch.
-    """
-    # what is not asked for is put where it meets nothing and leaves hulls alone
-    padding = (0, -is_asked.shape[1] % BLOCK)
-    x1, y1, x2, y2 = sides = [
-        F.pad(side.masked_fill(~is_asked, far), padding, value=far).unflatten(1, (-1, BLOCK))
-        for side, far in zip(boxes.unbind(-1), (FAR, FAR, -FAR, -FAR), strict=True)
-    ]  # (B, blocks, BLOCK)
-    truth_x1, truth_y1, truth_x2, truth_y2 = (side[:, None] for side in targets.boxes.unbind(-1))
-    meets = (x1.amin(-1)[..., None] < truth_x2) & (y1.amin(-1)[..., None] < truth_y2)  # (B, blocks, G)
-    meets &= (x2.amax(-1)[..., None] > truth_x1) & (y2.amax(-1)[..., None] > truth_y1)
-    image, block, truth = (meets & targets.is_valid[:, None]).nonzero(as_tuple=True)
-    block = image * meets.shape[1] + block
-    truth = image * targets.max_count + truth
-    best = torch.zeros_like(x1).flatten(0, 1)
-    sides, truths = [side.flatten(0, 1) for side in sides], [side.flatten() for side in targets.boxes.unbind(-1)]
-    areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (sides, truths)]
-    step = OVERLAPS // BLOCK
-    for some, their_truth in zip(block.split(step), truth.split(step), strict=True):
-        overlap = _overlap(
-            [values.index_select(0, some) for values in (*sides, areas[0])],
-            [values.index_select(0, their_truth)[:, None] for values in (*truths, areas[1])],
-        )
-        best.scatter_reduce_(0, some[:, None].expand_as(overlap), overlap, "amax")
-    return best.view(len(is_asked), -1)[:, : is_asked.shape[1]]
-
-
-def _overlap(one: list[Tensor], other: list[Tensor]) -> Tensor:
-    """IoU of boxes of which there are x1, y1, x2, y2 and the area each; see :func:`densehead.ops.aligned_iou`."""
-    (low_x, low_y, high_x, high_y, area), (other_x1, other_y1, other_x2, other_y2, other_area) = one, other
-    width = torch.minimum(high_x, other_x2).sub_(torch.maximum(low_x, other_x1)).clamp_(min=0)
-    height = torch.minimum(high_y, other_y2).sub_(torch.maximum(low_y, other_y1)).clamp_(min=0)
-    intersection = width.mul_(height)
-    union = (area + other_area).sub_(intersection).clamp_(min=EPS)
-    return intersection.div_(union)

@@ -7,8 +7,9 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from densehead.models.heads.best_overlaps import best_overlaps
 from densehead.models.heads.center_prior import CenterPrior
-from densehead.models.heads.inside_pairs import Pairs, Rectangles, best_overlaps, cut, inside_rectangles
+from densehead.models.heads.inside_pairs import Pairs, Rectangles, cut, inside_rectangles
 from densehead.models.priors import MlvlPointGenerator
 from densehead.ops import pairwise_iou
 from densehead.structures import Priors, Targets
@@ -101,7 +102,7 @@ def test_sums_of_each_truth():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_best_overlaps_are_those_of_the_dense_table(seed, monkeypatch):
-    monkeypatch.setattr("densehead.models.heads.inside_pairs.OVERLAPS", 64)  # several pieces
+    monkeypatch.setattr("densehead.models.heads.best_overlaps.OVERLAPS", 64)  # several pieces
     priors, targets = GENERATORS[0].priors(SIZES), random_truth(seed)
     generator = torch.Generator().manual_seed(seed)
     reach = torch.exp(torch.rand(2, len(priors), 4, generator=generator) * 4)
