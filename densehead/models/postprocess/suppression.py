@@ -10,65 +10,81 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from densehead.models.postprocess.candidates import Candidates
-from densehead.ops import batched_nms
+from densehead.ops import batched_nms, full_precision
 
 BoxesAt = Callable[[Tensor], Tensor]
 FIRST_LOOK = 5  # times as many candidates as detections are asked for
 
 
 def suppressed(found: Candidates, boxes_at: BoxesAt, cfg: Mapping, num_images: int) -> list[InstanceData]:
-    """Return what suppression leaves of each image; ``found`` has the candidates image by image.
-
-    A box is hard-suppressed by better ones alone. So what the best leave among themselves is the beginning of what all
-    leave, and of most candidates not even the boxes are read.
-    """
-    limit, nms_cfg = _limit(cfg), cfg["nms"]
+    """Return what suppression leaves of each image; ``found`` has the candidates image by image."""
+    nms_cfg, limit = dict(cfg["nms"] or {}), _limit(cfg)
+    is_hard = bool(nms_cfg) and nms_cfg.get("type", "nms") == "nms"
+    if is_hard and limit > 0 and found.scores.device.type == "cpu":
+        return _look_by_look(found, boxes_at, cfg, num_images)
     every = torch.arange(len(found.scores), device=found.scores.device)
-    if limit > 0 and nms_cfg and nms_cfg.get("type", "nms") == "nms":
-        starts = starts_of(found.image_index, num_images)
-        parts = [_best(found.scores, *ends, FIRST_LOOK * limit) for ends in pairwise(starts)]
-        index = torch.cat(parts)
-        if 2 * len(index) < len(every):
-            results = _suppress(found.take(index), boxes_at(index), cfg, num_images)
-            looked = zip(results, parts, pairwise(starts), strict=True)
-            if all(len(result) == limit or len(part) == stop - start for result, part, (start, stop) in looked):
-                return results
-    return _suppress(found, boxes_at(every), cfg, num_images)
-
-
-def _best(scores: Tensor, start: int, stop: int, count: int) -> Tensor:
-    """Return which of the scores from ``start`` to ``stop`` are the ``count`` best, with all that score the same."""
-    part = scores[start:stop]
-    if len(part) <= count:
-        return torch.arange(start, stop, device=scores.device)
-    return (part >= part.topk(count).values[-1]).nonzero().squeeze(1) + start
-
-
-def _suppress(found: Candidates, boxes: Tensor, cfg: Mapping, num_images: int) -> list[InstanceData]:
-    is_kept = is_large_enough(boxes, cfg)
-    found, boxes = found.take(is_kept), boxes[is_kept]
-    limit, nms_cfg = _limit(cfg), dict(cfg["nms"] or {})
-    nms_cfg.pop("max_num", None)
-    some = slice(limit if limit > 0 else None)
-    results = []
-    if boxes.device.type == "cpu" and nms_cfg and nms_cfg.get("type", "nms") == "nms":  # all images at once
-        groups = found.image_index
-        if not nms_cfg.pop("class_agnostic", False) and len(boxes):
-            groups = groups * (found.labels.max() + 1) + found.labels
-        keep = batched_nms(boxes, found.scores, groups, nms_cfg)[1]
-        image = found.image_index[keep]
-        for number in range(num_images):
-            mine = keep[image == number][some]
-            results.append(InstanceData(bboxes=boxes[mine], scores=found.scores[mine], labels=found.labels[mine]))
-        return results
+    boxes = boxes_at(every)
+    index = is_large_enough(boxes, cfg).nonzero().squeeze(1)
     if nms_cfg and limit > 0:
         nms_cfg["max_num"] = limit
-    for one in by_image(found, torch.arange(len(boxes), device=boxes.device), boxes, num_images):
+    results = []
+    for one in by_image(found, index, boxes[index], num_images):
         dets, keep = batched_nms(one.bboxes, one.scores, one.labels, nms_cfg or None)
+        some = slice(limit if limit > 0 else None)
         one = one[keep[some]]
         one.scores = dets[some, -1]  # soft_nms lowers them
         results.append(one)
     return results
+
+
+def _look_by_look(found: Candidates, boxes_at: BoxesAt, cfg: Mapping, num_images: int) -> list[InstanceData]:
+    """Suppress the best candidates of all images, then what has stayed together with the next best, and so on.
+
+    A box is hard-suppressed by better ones alone, so what stays of the best stays. Most candidates are never looked at,
+    and not even their boxes are read.
+    """
+    limit, count = _limit(cfg), FIRST_LOOK * _limit(cfg)
+    ranges = list(pairwise(starts_of(found.image_index, num_images)))
+    bounds = [torch.inf] * num_images  # scores from which on candidates have been looked at
+    index, boxes = found.image_index[:0], full_precision(found.scores).new_zeros(0, 4)
+    results = [index] * num_images  # positions in index and boxes, the best first
+    while True:
+        news = []
+        for image, (start, stop) in enumerate(ranges):
+            if len(results[image]) < limit and bounds[image] > -torch.inf:
+                some, bounds[image] = _next_best(found.scores[start:stop], count, bounds[image])
+                news.append(some + start)
+        if not news:
+            break
+        new = torch.cat(news)
+        new_boxes = boxes_at(new)
+        is_kept = is_large_enough(new_boxes, cfg)
+        stays = torch.cat(results)
+        index, boxes = torch.cat([index[stays], new[is_kept]]), torch.cat([boxes[stays], new_boxes[is_kept]])
+        keep = _hard_nms(found.take(index), boxes, cfg["nms"])
+        image_index = found.image_index[index][keep]
+        results = [keep[image_index == image][:limit] for image in range(num_images)]
+        count += max(FIRST_LOOK * limit, count // 4)
+    scores, labels = found.scores[index], found.labels[index]
+    return [InstanceData(bboxes=boxes[mine], scores=scores[mine], labels=labels[mine]) for mine in results]
+
+
+def _next_best(scores: Tensor, count: int, bound: float) -> tuple[Tensor, float]:
+    """Return which of the ``count`` best scores are below a bound, and the bound of those that are left.
+
+    Scores that are the same come together, so that of them the first one counts.
+    """
+    least = scores.topk(count).values[-1].item() if len(scores) > count else -torch.inf
+    return ((scores >= least) & (scores < bound)).nonzero().squeeze(1), least
+
+
+def _hard_nms(found: Candidates, boxes: Tensor, nms_cfg: Mapping) -> Tensor:
+    """Return (k,) which candidates stay, of all images in one go, the best first."""
+    nms_cfg, groups = dict(nms_cfg), found.image_index
+    nms_cfg.pop("max_num", None)
+    if not nms_cfg.pop("class_agnostic", False) and len(boxes):
+        groups = groups * (found.labels.max() + 1) + found.labels
+    return batched_nms(boxes, found.scores, groups, nms_cfg)[1]
 
 
 def _limit(cfg: Mapping) -> int:
