@@ -15,7 +15,8 @@ from densehead.structures import LevelTensor, Predictions
 if TYPE_CHECKING:
     from densehead.models.heads.base import DenseHead
 
-BLOCK = 64  # scores of which the greatest is looked at first
+SHIFT = 6
+BLOCK = 1 << SHIFT  # scores of which the greatest is looked at first
 
 
 @dataclass(frozen=True)
@@ -120,14 +121,14 @@ def candidates(
         value = rows[image, index].float()
         if nms_pre > 0:
             image, index, value = _best_of_each_image(image, index, value, nms_pre, rows.shape[0])
-        place = index % (level.shape[-2] * level.shape[-1])
-        channel = index // (level.shape[-2] * level.shape[-1])
-        classes = scores.shape[2]
+        area = level.shape[-2] * level.shape[-1]
+        channel = index.div(area, rounding_mode="floor")
+        base = channel.div(scores.shape[2], rounding_mode="floor") if logits.num_base_priors > 1 else 0
         images.append(image)
-        places.append(start + place * logits.num_base_priors + channel // classes)
-        labels.append(channel % classes)
+        places.append((index - channel * area) * logits.num_base_priors + (start + base))
+        labels.append(channel - base * scores.shape[2])
         values.append(value)
-        start += level.shape[-2] * level.shape[-1] * logits.num_base_priors
+        start += area * logits.num_base_priors
     value = torch.cat(values)
     scores = value.sigmoid() if is_sigmoid else value
     return torch.cat(images), torch.cat(places), torch.cat(labels), scores
@@ -151,7 +152,7 @@ def _above(rows: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     blocks = flat[:whole].view(-1, BLOCK)
     block = (~(blocks.amax(1) <= threshold)).nonzero().squeeze(1)  # with those that hold a NaN
     hit = (blocks.index_select(0, block) > threshold).flatten().nonzero().squeeze(1)
-    index = block[hit // BLOCK] * BLOCK + hit % BLOCK
+    index = (block.index_select(0, hit >> SHIFT) << SHIFT) + (hit & BLOCK - 1)
     if whole < flat.numel():
         index = torch.cat([index, (flat[whole:] > threshold).nonzero().squeeze(1) + whole])
     row = index.div(rows.shape[1], rounding_mode="floor")
