@@ -33,7 +33,7 @@ try:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from densehead.apis import benchmark, cli
-    from densehead.apis.benchmark import report, tables
+    from densehead.apis.benchmark import meters, report, tables
     from densehead.apis.benchmark.scaling import AXES
     from densehead.apis.benchmark.sides import CONFIGS, STAGES
     from densehead.apis.options import OptionAction
@@ -76,13 +76,20 @@ def finish(record: dict, args: argparse.Namespace, name: str | None = None) -> N
         print("\n" + ", ".join(map(str, written)))
 
 
+def keep_memory(args: argparse.Namespace) -> None:
+    if not args.return_memory:
+        meters.keep_freed_memory()
+
+
 def run_heads(args: argparse.Namespace) -> None:
+    keep_memory(args)
     options = fill(benchmark.HeadOptions(configs=str(ROOT / "configs")), args)
     record = with_progress(benchmark.measure_heads, options, benchmark.count_steps(options))
     finish(record, args)
 
 
 def run_scaling(args: argparse.Namespace) -> None:
+    keep_memory(args)
     options = fill(benchmark.ScalingOptions(configs=str(ROOT / "configs")), args)
     record = with_progress(benchmark.measure_scaling, options, benchmark.count_scaling(options))
     finish(record, args)
@@ -171,6 +178,9 @@ def add_common(parser: argparse.ArgumentParser, *, rounds: int, seconds: int) ->
     parser.add_argument("--device", choices=["cpu", "cuda"], help="where it is measured (cpu)")
     parser.add_argument("--seed", type=int, help="of all that is drawn (0)")
     parser.add_argument("--no-mmdet", dest="reference", action="store_false", default=None, help="densehead alone")
+    parser.add_argument(
+        "--return-memory", action="store_true", help="to the system when freed, as the C library has it"
+    )
     parser.add_argument("--no-memory", dest="memory", action="store_false", default=None, help="time alone")
     add_output(parser)
 

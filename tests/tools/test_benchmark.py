@@ -428,3 +428,9 @@ def test_compiled_losses_are_named_so(monkeypatch):
     assert [row["head"] for row in record["rows"]] == ["gfl, compiled", "fcos, compiled"]
     assert all(wanted)
     assert "GFL, compiled" in "".join(tables.tables(record).values())
+
+
+def test_freed_memory_is_kept_where_the_library_can(monkeypatch):
+    assert meters.keep_freed_memory() in (True, False)
+    monkeypatch.setattr(meters.ctypes, "CDLL", lambda name: object())  # a C library without mallopt
+    assert not meters.keep_freed_memory()

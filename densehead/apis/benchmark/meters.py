@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import statistics
 import time
@@ -12,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 Call = Callable[[], object]
 MEGABYTE = 1e6
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt
 
 
 def measure_time(call: Call, device: str = "cpu") -> float:
@@ -127,3 +129,16 @@ def _peak(record: profile) -> int:
         live += event.nbytes()
         peak = max(peak, live)
     return peak
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library keep what is freed for what is allocated next, and return whether it does.
+
+    Otherwise it returns large pieces to the system at moments that depend on all that was freed before, the other
+    side's memory among it; to get them back then takes longer than to compute the losses.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt  # of glibc
+    except (OSError, AttributeError, TypeError):
+        return False
+    return all([mallopt(_MMAP_THRESHOLD, 32 << 20), mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)])
