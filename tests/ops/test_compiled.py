@@ -42,11 +42,18 @@ def levels(dtype, channels_last: bool):
     return [level.to(dtype).to(memory_format=form).requires_grad_() for level in maps]
 
 
+CASES = [
+    *((FocalLoss(), weighted, last, torch.float32) for weighted in (False, True) for last in (False, True)),
+    (FocalLoss(), True, False, torch.float64),
+    (FocalLoss(), False, True, torch.bfloat16),
+    (FocalLoss(gamma=1.5), True, True, torch.float32),
+    (QualityFocalLoss(), False, False, torch.float32),
+    (VarifocalLoss(), True, False, torch.float32),
+]
+
+
 @needs_compiler
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("loss", [FocalLoss(), FocalLoss(gamma=1.5), QualityFocalLoss(), VarifocalLoss()], ids=repr)
+@pytest.mark.parametrize(("loss", "weighted", "channels_last", "dtype"), CASES)
 def test_values_and_gradients(loss, weighted, channels_last, dtype):
     maps = levels(dtype, channels_last)
     places = torch.tensor([0, 1, 1]), torch.tensor([3, 70, 75]), torch.tensor([1, 9, 0])
