@@ -59,8 +59,11 @@ def test_quantities_are_asked_for_the_same_priors_once(monkeypatch):
     calls = []
     find = level_tensor._find
     monkeypatch.setattr(level_tensor, "_find", lambda *args: calls.append(0) or find(*args))
-    maps = dict(cls_logits=[torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 1, 1)])
-    maps["box_deltas"] = [torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 1, 1)]
+    sizes = (2, 2), (1, 1)
+    maps = {
+        name: [torch.zeros(1, channels, *size).requires_grad_() for size in sizes]
+        for name, channels in (("cls_logits", 3), ("box_deltas", 4))
+    }
     predictions = Predictions(1, **maps)
     image, prior = torch.tensor([0]), torch.tensor([4])
     predictions["cls_logits"].at(image, prior), predictions["box_deltas"].at(image, prior)
