@@ -121,7 +121,8 @@ class ReachWatch:
         truth = positives.image_index * targets.max_count + positives.gt_index
         reach.scatter_reduce_(0, truth, farthest, "amax")
         count = torch.stack([(reach > self.reg_max).sum(), targets.is_valid.sum()])
-        self.counts = self.counts + count
+        seen = self.counts.to(count.device) if isinstance(self.counts, Tensor) else self.counts  # the head may move
+        self.counts = seen + count
         self.batches += 1
         if self.batches in (1, 10, 100, 1000, 10000):
             self._warn_of(*self.counts.tolist())
