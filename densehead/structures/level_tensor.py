@@ -131,12 +131,9 @@ class LevelTensor:
 
     def at(self, image_index: Tensor, prior_index: Tensor) -> Tensor:
         """Return (..., c): the numbers of priors of images; both index tensors have one shape (...)."""
-        if torch.compiler.is_compiling():  # which finds a backward pass by itself
+        is_small = self.channels * self.num_base_priors <= FEW and not self.maps[0].requires_grad
+        if is_small or torch.compiler.is_compiling():  # which finds a backward pass by itself
             return _pick(self.joined, _find(image_index, prior_index, self.num_base_priors, (0,))[0])
-        if self.channels * self.num_base_priors <= FEW and not self.maps[0].requires_grad:
-            image, prior = image_index.flatten(), prior_index.flatten()
-            picked = _pick(self.joined, _find(image, prior, self.num_base_priors, (0,))[0])
-            return picked.unflatten(0, prior_index.shape) if prior_index.ndim != 1 else picked
         if prior_index.ndim == 1:
             return _Read.apply(self.shares(image_index, prior_index), len(prior_index), *self.pieces)
         return self.at(image_index.flatten(), prior_index.flatten()).unflatten(0, prior_index.shape)

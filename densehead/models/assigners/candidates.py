@@ -127,14 +127,6 @@ def lowest_cells(grids: GridTensors, cell: Tensor, cost: Tensor, count: int) -> 
     return cost[..., 0, :].gather(-1, rows).add_(cost[..., 1, :].gather(-1, columns)), index
 
 
-def cell_range(grids: GridTensors, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first and the last cell (B, G, T, 2) of each grid that counts and lies in intervals."""
-    first, stop = grids.first[:, None], grids.stop[:, None]
-    begin = ((lower - grids.origin) / grids.stride - SLACK).clamp(-1e9, 1e9).ceil().long().maximum(first)
-    end = ((upper - grids.origin) / grids.stride + SLACK).clamp(-1e9, 1e9).floor().long().minimum(stop - 1)
-    return begin, end
-
-
 def window_places(sizes: Sequence[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Return (M,) each: grid, row and column of the places of windows of ``sizes``, one grid after the other."""
     places = [

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from densehead.models.losses.background import SURE
-from densehead.models.losses.dense import CHUNK, by_stride, chunks, pick
+from densehead.models.losses.dense import by_stride, chunk_size, chunks, pick
 from densehead.ops import compiled_joint_background, full_precision, fused_kernels
 from densehead.structures.level_tensor import LevelTensor, Share
 
@@ -89,9 +89,8 @@ def _dense_pass(logits: Tensor, objectness: Tensor, factor: Tensor) -> tuple[Ten
     if total is not None:
         return total, grad, grad_objectness.mul_(is_nothing)
     views = [view.expand_as(views[0]) for view in views]
-    on_host = logits.device.type == "cpu"
-    scale = factor.item() if on_host else factor
-    sums = [_background(*some, classes, scale) for some in chunks(CHUNK["cpu" if on_host else "cuda"], *views)]
+    scale = factor.item() if logits.device.type == "cpu" else factor
+    sums = [_background(*some, classes, scale) for some in chunks(chunk_size(logits), *views)]
     return torch.stack(sums).sum(), grad, grad_objectness.mul_(is_nothing)
 
 

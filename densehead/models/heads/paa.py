@@ -13,7 +13,7 @@ from densehead.models.heads.atss import ATSSHead
 from densehead.models.heads.paa_candidates import CandidateTable, part_as_the_paper, part_at_peak
 from densehead.models.heads.paa_mixture import COVARIANCE_TYPES, fit_by_sklearn, fit_mixtures
 from densehead.models.losses import FocalFamily, flat_target, takes_quality
-from densehead.models.losses.dense import CHUNK
+from densehead.models.losses.dense import chunk_size
 from densehead.models.postprocess import Candidates, ScoredBoxes, find_priors, vote_boxes
 from densehead.ops import aligned_iou
 from densehead.registry import MODELS
@@ -173,7 +173,7 @@ class PAAHead(ATSSHead):
         if isinstance(self.loss_cls, FocalFamily) and self.loss_cls.reads_logits and labels.device.type == "cpu":
             return self.loss_cls.costs_at(tensor, image_index, prior_index, labels, quality)
         # candidates are many, half of all priors where objects are: a cache's worth at a time
-        size = max(CHUNK.get(labels.device.type, CHUNK["cuda"]) // self.cls_out_channels, 1)
+        size = max(chunk_size(labels) // self.cls_out_channels, 1)
         parts = zip(*(one.split(size) for one in (image_index, prior_index, labels)), strict=True)
         losses = []
         for number, (image, prior, label) in enumerate(parts):

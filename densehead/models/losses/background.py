@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from densehead.models.losses.dense import CHUNK, by_stride, chunks, in_memory_order
+from densehead.models.losses.dense import by_stride, chunk_size, chunks, in_memory_order
 from densehead.ops import compiled_focal_background, full_precision, fused_kernels
 
 SURE = 5.0  # the logit from which on 1 - sigmoid keeps less than six digits in float32
@@ -66,7 +66,7 @@ class PriorBackground:
             order = by_stride(piece)
             axis = order.index(2)
             views = [view.permute(order) for view in (piece, grad, cost.expand_as(piece))]
-            for logits, slope, summed in chunks(CHUNK["cpu" if piece.device.type == "cpu" else "cuda"], *views):
+            for logits, slope, summed in chunks(chunk_size(piece), *views):
                 _background(logits, None, slope, 1.0, gamma, (summed, axis))
         return cls(grads, costs)
 
@@ -94,9 +94,8 @@ def _sums(
     if total is not None:
         yield total
         return
-    on_host = logits.device.type == "cpu"
-    scale = balance.item() if on_host else balance
-    for some in chunks(CHUNK["cpu" if on_host else "cuda"], *views):
+    scale = balance.item() if logits.device.type == "cpu" else balance
+    for some in chunks(chunk_size(logits), *views):
         yield _background(*some, scale, gamma)
 
 

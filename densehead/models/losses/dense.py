@@ -250,6 +250,11 @@ def by_stride(tensor: Tensor) -> list[int]:
     return sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
 
 
+def chunk_size(tensor: Tensor) -> int:
+    """Return how many elements are worked on at a time where a tensor lies."""
+    return CHUNK["cpu" if tensor.device.type == "cpu" else "cuda"]
+
+
 def in_memory_order(*tensors: Tensor | None) -> list[Tensor | None]:
     """Return views of tensors of one shape whose axes stand as those of the first lie in its memory.
 

@@ -6,6 +6,7 @@ import torch
 from densehead.models.heads import PAAHead, paa
 from densehead.models.heads.paa_candidates import CandidateTable, part_as_the_paper, part_at_peak
 from densehead.models.heads.paa_mixture import fit_mixtures
+from densehead.models.losses import dense
 from densehead.structures import IGNORED, NEGATIVE
 from tests.models.heads.heads import CANDIDATES, build, config, features, samples, total
 
@@ -295,7 +296,7 @@ def test_candidates_in_parts_have_the_same_losses(monkeypatch):
     candidates = seen["before"].positives(seen["targets"])
     whole = head.get_pos_loss(seen["predictions"], candidates)
     for size in (7 * head.num_classes, 1):  # 1 is less than one candidate has
-        monkeypatch.setitem(paa.CHUNK, "cpu", size)
+        monkeypatch.setitem(dense.CHUNK, "cpu", size)
         torch.testing.assert_close(head.get_pos_loss(seen["predictions"], candidates), whole)
 
 
