@@ -39,6 +39,7 @@ LAYERS = [
     ("models",),
     ("visualization",),
     ("datasets", "evaluation"),
+    ("analysis",),
     ("engine",),
     ("apis",),
 ]
