@@ -27,6 +27,8 @@ class ATSSHead(AnchorHead):
         kwargs: see :class:`AnchorHead`.
     """
 
+    quality_name = "centre-ness"
+
     def __init__(
         self,
         num_classes: int,
@@ -75,7 +77,7 @@ class ATSSHead(AnchorHead):
         positives = assignment.positives(targets)
         num_pos = self._mean_over_ranks(assignment.num_pos.clamp(min=1).sum(), 0.0)
         points = priors.points[positives.prior_index]
-        quality = centerness(points - positives.boxes[:, :2], positives.boxes[:, 2:] - points)
+        quality = self.last_quality = centerness(points - positives.boxes[:, :2], positives.boxes[:, 2:] - points)
         pred_boxes = self.boxes_at(predictions, priors, positives.image_index, positives.prior_index)
         return dict(
             loss_cls=self._classification_loss(predictions, assignment, positives, num_pos),

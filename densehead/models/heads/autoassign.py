@@ -61,6 +61,8 @@ class AutoAssignHead(FCOSHead):
         ValueError: ``train_cfg.assigner``, a ``loss_cls`` of softmax scores.
     """
 
+    quality_name = "positive weight"
+
     def __init__(
         self,
         *args,
@@ -114,6 +116,11 @@ class AutoAssignHead(FCOSHead):
     def assign(self, priors: Priors, targets: Targets, predictions: Predictions) -> Assignment:
         """Assign nothing: what counts for what comes out of :meth:`losses`."""
         return no_truth(priors, targets)
+
+    def positive_weights(self) -> Tensor:
+        """Return (N,) the positive weights of the points that are said to be positive."""
+        positives = self.last_assignment.positives(self.last_targets)
+        return self.last_assignment.overlaps[positives.image_index, positives.prior_index]
 
     def losses(
         self, predictions: Predictions, priors: Priors, targets: Targets, assignment: Assignment

@@ -51,6 +51,7 @@ class DenseHead(BaseModule):
     """
 
     map_names: tuple[str, ...] = ("cls_logits", "box_deltas", "quality_logits")
+    quality_name: str = "IoU"  # what positive_weights are
 
     def __init__(
         self,
@@ -88,6 +89,7 @@ class DenseHead(BaseModule):
         self.last_priors: Priors | None = None
         self.last_targets: Targets | None = None
         self.last_assignment: Assignment | None = None
+        self.last_quality: Tensor | None = None  # (N,) of the positives, see positive_weights
         self.last_report: LossReport | None = None  # of losses on a GPU, for CheckInvalidLossHook
 
     # ---- what a head is ----------------------------------------------------------------------------------------
@@ -121,6 +123,16 @@ class DenseHead(BaseModule):
     def refine_detections(self, detections: InstanceData, candidates: ScoredBoxes) -> InstanceData:
         """Return the detections of an image, made of what suppression left and of all its candidates."""
         return detections
+
+    def positive_weights(self) -> Tensor:
+        """Return (N,) in [0, 1]: how much the last loss made of each positive, in the order of
+        ``last_assignment.positives(last_targets)``; the head's ``quality_name`` says what it is. 1 where the loss
+        has kept nothing.
+        """
+        count = int(self.last_assignment.num_pos.sum())
+        if self.last_quality is None or len(self.last_quality) != count:
+            return torch.ones(count, device=self.last_assignment.gt_index.device)
+        return self.last_quality
 
     @property
     def refines_detections(self) -> bool:
@@ -195,7 +207,7 @@ class DenseHead(BaseModule):
         """Return what :meth:`loss` does; ``options`` go to ``loss_by_feat``."""
         truth = [sample.gt_instances for sample in samples]
         ignored = [sample.get("ignored_instances") for sample in samples]
-        self.last_assignment = None
+        self.last_assignment = self.last_quality = None
         losses = self.loss_by_feat(*maps, truth, [sample.metainfo for sample in samples], ignored, **options)
         if self.last_assignment is None:  # a subclass that computes its losses without the shared way
             return losses

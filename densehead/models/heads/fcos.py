@@ -41,6 +41,8 @@ class FCOSHead(AnchorFreeHead):
         kwargs: see :class:`AnchorFreeHead`.
     """
 
+    quality_name = "centre-ness"
+
     def __init__(
         self,
         num_classes: int,
@@ -120,7 +122,7 @@ class FCOSHead(AnchorFreeHead):
         num_pos = self._mean_over_ranks(assignment.num_pos.sum(), 1.0)
         points, unit = priors.points[positives.prior_index], self._unit(priors)[positives.prior_index]
         to_low, to_high = points - positives.boxes[:, :2], positives.boxes[:, 2:] - points
-        quality = centerness(to_low, to_high)
+        quality = self.last_quality = centerness(to_low, to_high)
         # the box loss sees boxes in the unit of the maps, which matters to losses that are no ratios
         pred_boxes = self.bbox_coder.decode(points / unit, predictions.gather("box_deltas", positives).float())
         gt_boxes = self.bbox_coder.decode(points / unit, torch.cat([to_low, to_high], -1) / unit)

@@ -102,6 +102,7 @@ class GFLHead(DistributionBoxes, AnchorHead):
         positives = assignment.positives(targets)
         num_pos = self._mean_over_ranks(assignment.num_pos.clamp(min=1).sum(), 0.0)
         box_losses, iou = self.box_losses(predictions, priors, targets, positives)
+        self.last_quality = iou
         return dict(loss_cls=self._classification_loss(predictions, assignment, positives, num_pos, iou), **box_losses)
 
     def _init_predictors(self) -> None:

@@ -168,7 +168,9 @@ class NanoDetPlusHead(DistributionBoxes, DenseHead):
             return self._losses_from_maps(maps, *truth)
         aux = self._read(aux_maps, self._priors(aux_maps[0]))
         losses = self._losses_from_maps(maps, *truth, assign_by=aux)
+        quality = self.last_quality
         found = self.losses(aux, self.last_priors, self.last_targets, self.last_assignment)
+        self.last_quality = quality
         aux_losses = {f"aux_{name}": value for name, value in found.items()}
         self._check_auxiliary(aux_losses, {f"aux_{name}": value for name, value in aux.items()}, batch_img_metas)
         return losses | aux_losses
@@ -181,7 +183,7 @@ class NanoDetPlusHead(DistributionBoxes, DenseHead):
         num_pos = self._mean_over_ranks(assignment.is_positive.sum(), 1.0)
         quality = self._seen_quality(assignment, positives)
         box_losses, iou = self.box_losses(predictions, priors, targets, positives)
-        quality = iou if quality is None else quality
+        quality = self.last_quality = iou if quality is None else quality
         loss_cls = self._classification_loss(predictions, assignment, positives, num_pos, quality)
         return dict(loss_cls=loss_cls, **box_losses)
 

@@ -51,6 +51,8 @@ class PAAHead(ATSSHead):
         ValueError: ``topk`` below 1, or an unknown ``covariance_type``, ``gmm`` or ``gmm_scheme``.
     """
 
+    quality_name = "IoU"
+
     def __init__(
         self,
         *args,
@@ -100,7 +102,7 @@ class PAAHead(ATSSHead):
         positives = assignment.positives(targets)
         num_pos = assignment.num_pos.sum()
         pred_boxes = predictions.boxes_at(positives.image_index, positives.prior_index)
-        iou = aligned_iou(pred_boxes.detach(), positives.boxes)
+        iou = self.last_quality = aligned_iou(pred_boxes.detach(), positives.boxes)
         return dict(
             loss_cls=self._classification_loss(
                 predictions, assignment, positives, self._mean_over_ranks(num_pos, targets.num_images), iou

@@ -200,6 +200,7 @@ class VFNetHead(AnchorFreeHead):
         )
         loss_bbox, _ = self._box_loss(self.loss_bbox, initial, positives.boxes)
         loss_bbox_refine, iou = self._box_loss(self.loss_bbox_refine, refined, positives.boxes)
+        self.last_quality = iou
         num_pos = assignment.is_positive.sum()
         num_pos = self._mean_over_ranks(num_pos, 1.0) if self.sync_num_pos else num_pos.clamp(min=1)
         if self.use_vfl and priors.valid_mask() is not None:

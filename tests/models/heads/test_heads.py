@@ -8,6 +8,7 @@ import torch
 from mmengine.structures import InstanceData
 
 from densehead.models import DenseHead
+from densehead.ops import aligned_iou
 from densehead.registry import MODELS
 from densehead.structures import IGNORED
 from tests.models.heads.heads import (
@@ -54,6 +55,37 @@ def test_positives_per_image_are_logged_beside_the_losses(name):
     maps = head(features())
     by_feat = head.loss_by_feat(*maps, [s.gt_instances for s in batch], [s.metainfo for s in batch])
     assert set(by_feat) == {key for key in losses if "loss" in key}
+
+
+@all_heads
+def test_weights_of_the_positives(name):
+    """They are what the losses saw of each positive, and none is left of an earlier batch."""
+    head = build(name)
+    head.loss(features(), samples([4, 2]))
+    positives = head.last_assignment.positives(head.last_targets)
+    weights = head.positive_weights()
+    assert weights.shape == (len(positives),)
+    assert not weights.requires_grad
+    assert ((weights >= 0) & (weights <= 1 + 1e-6)).all()
+    if head.quality_name == "centre-ness":
+        points = head.last_priors.points[positives.prior_index]
+        left, top = (points - positives.boxes[:, :2]).unbind(1)
+        right, bottom = (positives.boxes[:, 2:] - points).unbind(1)
+        naive = [
+            (min(a, c) / max(a, c) * min(b, d) / max(b, d)) ** 0.5
+            for a, b, c, d in torch.stack((left, top, right, bottom), 1).tolist()
+        ]
+        torch.testing.assert_close(weights, torch.tensor(naive).nan_to_num())
+    if head.quality_name == "IoU":
+        maps = head(features())
+        boxes = head._read(maps, head.last_priors).boxes_at(positives.image_index, positives.prior_index)
+        torch.testing.assert_close(weights, aligned_iou(boxes, positives.boxes), atol=2e-6, rtol=1e-4)
+    if head.quality_name == "positive weight":
+        peaks = [weights[(positives.image_index == i) & (positives.gt_index == 0)].amax() for i in range(2)]
+        overlaps = head.last_assignment.overlaps
+        assert all(peak == overlaps[i][head.last_assignment.gt_index[i] == 0].amax() for i, peak in enumerate(peaks))
+    head.loss(features(), samples([0, 0]))
+    assert head.positive_weights().shape == (0,)
 
 
 @all_heads
