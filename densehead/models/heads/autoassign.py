@@ -21,6 +21,7 @@ from densehead.models.heads.best_overlaps import best_overlaps
 from densehead.models.heads.center_prior import EPS, CenterPrior
 from densehead.models.heads.fcos import FCOSHead
 from densehead.models.heads.inside_pairs import Rectangles
+from densehead.models.heads.last_of_class import last_of_class
 from densehead.models.heads.pair_losses import CONFIDENCE, PositiveLoss, Scene, SparedLoss
 from densehead.models.heads.towers import run_tower
 from densehead.ops import full_precision
@@ -135,7 +136,7 @@ class AutoAssignHead(FCOSHead):
         per_truth = rectangles.sum_of_products(log_rows.exp(), log_columns.exp())
         scale_neg = self.neg_loss_weight / self._mean_over_ranks(per_truth.sum(), 1.0)
         classes, objectness = predictions["cls_logits"], predictions["quality_logits"]
-        are_last = rectangles.are_last(targets)
+        are_last = last_of_class(rectangles, targets)
         shares, labels = rectangles.shares(classes, len(priors)), rectangles.of_truth(targets.labels)
         background, cls_logits = background_and_logits(classes, objectness, scale_neg, shares, labels)
 

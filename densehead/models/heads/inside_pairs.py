@@ -17,60 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from densehead.models.assigners.candidates import GridTensors
+from densehead.models.heads.pairs import Pairs, cut, runs_of
 from densehead.structures import LevelTensor, Priors, Share, Targets
 from densehead.structures.lazy import lazy
 
 PAIRS = 1 << 17  # that are listed at a time on the host, unless a single truth has more
 FAR = 1e9  # beyond all images, pixels
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """``n`` pairs of a ground truth and a prior of the same image: all those of some truths.
-
-    Attributes:
-        truth: (n,) ``image * G + ground truth``.
-        place: (n,) ``image * P + prior``.
-        line, column: (n,) the pair's row among ``lines`` and its column among all.
-        lines: the rows of these pairs, as runs of all rows.
-        runs: these pairs, as runs of all pairs.
-        num_truths: ``B * G``, padded ones among them.
-    """
-
-    truth: Tensor
-    place: Tensor
-    line: Tensor
-    column: Tensor
-    lines: list[slice]
-    runs: list[slice]
-    num_truths: int
-
-    def __len__(self) -> int:
-        return self.truth.shape[0]
-
-    @property
-    def num_lines(self) -> int:
-        return sum(run.stop - run.start for run in self.lines)
-
-    def of_truth(self, values: Tensor) -> Tensor:
-        """Return (n,): of values (B * G,) or (B, G) those of each pair's truth."""
-        return values.reshape(-1).index_select(0, self.truth)
-
-    def of_place(self, values: Tensor) -> Tensor:
-        """Return (n,): of values (B * P,) or (B, P) those of each pair's prior."""
-        return values.reshape(-1).index_select(0, self.place)
-
-    def sum(self, values: Tensor) -> Tensor:
-        """Return (B * G,) the sum over each truth's pairs of values (n,)."""
-        return values.new_zeros(self.num_truths).scatter_add_(0, self.truth, values)
-
-    def amax(self, values: Tensor) -> Tensor:
-        """Return (B * G,) the largest of each truth's values (n,), -inf where it has no pair here."""
-        return values.new_full((self.num_truths,), -torch.inf).scatter_reduce_(0, self.truth, values, "amax")
-
-    def amin(self, values: Tensor) -> Tensor:
-        """Return (B * G,) the smallest of each truth's values (n,), inf where it has no pair here."""
-        return values.new_full((self.num_truths,), torch.inf).scatter_reduce_(0, self.truth, values, "amin")
 
 
 @dataclass(frozen=True)
@@ -105,12 +57,12 @@ class Rectangles:
     @lazy
     def rows(self) -> tuple[Tensor, Tensor]:
         """(R,) each: the rectangle of every row, and which of its rows it is."""
-        return _runs(self.size[:, 0], self.counts[0])
+        return runs_of(self.size[:, 0], self.counts[0])
 
     @lazy
     def columns(self) -> tuple[Tensor, Tensor]:
         """(S,) each: the rectangle of every column, and which of its columns it is."""
-        return _runs(self.size[:, 1], self.counts[1])
+        return runs_of(self.size[:, 1], self.counts[1])
 
     @lazy
     def _lines(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -183,10 +135,10 @@ class Rectangles:
         length = self._lines[0]
         start = length.cumsum(0) - length
         first_line = self.size[:, 0].cumsum(0) - self.size[:, 0]
-        part, row = _runs(rows, num_rows)
+        part, row = runs_of(rows, num_rows)
         row += (first_line[which] + offset[:, 0]).index_select(0, part)
         begin = start.index_select(0, row).add_(offset[:, 1].index_select(0, part))
-        line, column = _runs(columns.index_select(0, part), count)
+        line, column = runs_of(columns.index_select(0, part), count)
         return column.add_(begin.index_select(0, line))
 
     def heaviest(self, log_rows: Tensor, log_columns: Tensor, reach: float) -> tuple[Rectangles, Tensor]:
@@ -252,59 +204,6 @@ class Rectangles:
             shares.append(Share(mine, image[mine], base.expand(size), prior[mine].sub_(begin)))
             first, begin = first + size, begin + piece.shape[-1]
         return shares
-
-    @torch.no_grad()
-    def are_last(self, targets: Targets) -> Tensor:
-        """Return (N,) whether a pair is, of those of one prior and one class, the one of the last ground truth."""
-        if self.truth.device.type != "cpu" or self.level_pairs is None:
-            return self._are_last_by_order(targets)
-        are_last = torch.ones(len(self), dtype=torch.bool)
-        one, other = _same(targets)
-        first, stop = (side.view(-1, max(self.num_truths, 1), 2) for side in (self.first, self.first + self.size))
-        low, high = first[:, one].maximum(first[:, other]), stop[:, one].minimum(stop[:, other])
-        grid, which = (low < high).all(-1).nonzero(as_tuple=True)
-        low, size = low[grid, which], (high - low)[grid, which]
-        mine = grid * self.num_truths + one[which]
-        return are_last.index_fill_(0, self.numbers(mine, low - self.first[mine], size), False)
-
-    def _are_last_by_order(self, targets: Targets) -> Tensor:
-        """The same by sorting, which no GPU is waited for."""
-        pairs = self.pairs
-        score = pairs.place * (targets.labels.amax() + 1 if len(pairs) else 1) + pairs.of_truth(targets.labels)
-        order = (score * self.num_truths + pairs.truth).argsort()
-        score = score[order]
-        is_last = torch.cat([score[1:] != score[:-1], torch.ones_like(score[:1], dtype=torch.bool)])
-        return torch.empty_like(is_last).scatter_(0, order, is_last)
-
-
-def cut(values: Tensor, runs: list[slice]) -> Tensor:
-    """Return some runs of values (N,), one after the other."""
-    return values[runs[0]] if len(runs) == 1 else torch.cat([values[run] for run in runs])
-
-
-def put(values: Tensor, runs: list[slice], some: Tensor) -> None:
-    """Write some values into runs of values (N,), one after the other."""
-    for run, part in zip(runs, some.split([run.stop - run.start for run in runs]), strict=True):
-        values[run] = part
-
-
-def _runs(sizes: Tensor, total: int) -> tuple[Tensor, Tensor]:
-    """(total,) each: for runs of ``sizes`` that follow each other, the run of every element and where in it that is."""
-    run = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes, output_size=total)
-    start = sizes.cumsum(0) - sizes
-    return run, torch.arange(total, device=sizes.device).sub_(start.index_select(0, run))
-
-
-def _same(targets: Targets) -> tuple[Tensor, Tensor]:
-    """(M,) each, ``image * G + ground truth``: every pair of a truth and a later one of its image and class."""
-    label = targets.labels.flatten()
-    image = torch.arange(targets.num_images, device=label.device).repeat_interleave(targets.max_count)
-    (valid,) = targets.is_valid.flatten().nonzero(as_tuple=True)
-    kind, order = (image * (label.amax() + 1 if len(label) else 1) + label)[valid].sort(stable=True)
-    later = torch.searchsorted(kind, kind, right=True) - torch.arange(1, len(kind) + 1, device=kind.device)
-    one, number = _runs(later, int(later.sum()))
-    truth = valid[order]
-    return truth[one], truth[one + 1 + number]
 
 
 def inside_rectangles(priors: Priors, targets: Targets) -> Rectangles:

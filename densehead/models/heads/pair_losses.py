@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from densehead.models.assigners.candidates import LOW_BITS, pack
 from densehead.models.heads.background import LEAST
 from densehead.models.heads.center_prior import EPS
-from densehead.models.heads.inside_pairs import Pairs, Rectangles, cut, put
+from densehead.models.heads.inside_pairs import Rectangles
+from densehead.models.heads.pairs import Pairs, cut, put
 from densehead.models.losses import GIoULoss
 from densehead.structures import Targets
 

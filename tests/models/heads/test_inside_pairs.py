@@ -9,7 +9,9 @@ from torch import Tensor
 
 from densehead.models.heads.best_overlaps import best_overlaps
 from densehead.models.heads.center_prior import CenterPrior
-from densehead.models.heads.inside_pairs import Pairs, Rectangles, cut, inside_rectangles
+from densehead.models.heads.inside_pairs import Rectangles, inside_rectangles
+from densehead.models.heads.last_of_class import last_of_class
+from densehead.models.heads.pairs import Pairs, cut
 from densehead.models.priors import MlvlPointGenerator
 from densehead.ops import pairwise_iou
 from densehead.structures import Priors, Targets
@@ -86,8 +88,8 @@ def test_the_last_truth_of_a_class_at_a_prior(seed):
     expected = torch.zeros(len(pairs), dtype=torch.bool)
     for number, truth in enumerate(pairs.truth.tolist()):
         expected[number] = last[pairs.place[number].item(), targets.labels.flatten()[truth].item()] == truth
-    assert torch.equal(rectangles.are_last(targets), expected)
-    assert torch.equal(replace(rectangles, level_pairs=None).are_last(targets), expected)
+    assert torch.equal(last_of_class(rectangles, targets), expected)
+    assert torch.equal(last_of_class(replace(rectangles, level_pairs=None), targets), expected)
 
 
 def test_sums_of_each_truth():
