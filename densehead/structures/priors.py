@@ -6,8 +6,11 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from densehead.structures.lazy import lazy
+
+PATCH = 8  # cells along a side of a patch
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,25 @@ class Priors:
             stop = grid.start + grid.height * grid.width * grid.step
             mask[:, grid.start : stop : grid.step] = inside.flatten(1)
         return mask
+
+    @lazy
+    def patches(self) -> Tensor:
+        """(patches, PATCH * PATCH): the priors that are neighbours in both directions; ``P`` where a patch has none.
+
+        Every prior is in one patch. Priors on no grid are taken as they follow each other.
+        """
+        device = self.points.device
+        if not self.grids:
+            index = torch.arange(len(self), device=device)
+            return F.pad(index, (0, -len(self) % PATCH**2), value=len(self)).view(-1, PATCH**2)
+        found = []
+        for grid in self.grids:
+            cells = torch.arange(grid.height * grid.width, device=device).view(grid.height, grid.width)
+            cells = grid.start + cells * grid.step
+            cells = F.pad(cells, (0, -grid.width % PATCH, 0, -grid.height % PATCH), value=len(self))
+            tiles = cells.unflatten(1, (-1, PATCH)).unflatten(0, (-1, PATCH))  # (rows, PATCH, columns, PATCH)
+            found.append(tiles.transpose(1, 2).flatten(2).flatten(0, 1))
+        return torch.cat(found)
 
     @classmethod
     def from_boxes(cls, boxes: Tensor, num_level_priors: list[int] | tuple[int, ...] | None = None) -> Priors:

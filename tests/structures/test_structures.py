@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from densehead.models.priors import MlvlPointGenerator
+from densehead.models.priors import AnchorGenerator, MlvlPointGenerator
 from densehead.structures import (
     IGNORED,
     NEGATIVE,
@@ -210,3 +210,23 @@ def test_objects_that_nobody_answers_for(counts):
     targets = Targets.from_instances([instances([[0, 0, 9, 9]] * n, [0] * n) for n in counts])
     index = torch.tensor([[1, NEGATIVE, 1], [NEGATIVE, IGNORED, NEGATIVE]]).clamp(max=counts[0] - 1)
     assert Assignment(index).num_missed(targets).tolist() == ([2, 1] if counts[0] else [0, 0])
+
+
+def test_patches_hold_neighbours():
+    """A level of 10 x 19 cells with two priors each has 2 x 3 patches a base prior; then 3 x 4 cells, one patch each."""
+    generator = AnchorGenerator(strides=[8, 16], ratios=[0.5, 1.0], scales=[4.0])
+    priors = generator.priors([(10, 19), (3, 4)], "cpu")
+    patches = priors.patches
+    assert patches.shape == (2 * (6 + 1), 64)
+    assert patches[patches < len(priors)].sort().values.tolist() == list(range(len(priors)))
+    for patch in patches:
+        mine = patch[patch < len(priors)]
+        assert priors.level_index[mine].unique().numel() == 1
+        points, stride = priors.points[mine], priors.strides[mine[0]]
+        assert ((points.amax(0) - points.amin(0)) < 8 * stride).all()
+        assert (mine % 2).unique().numel() == 1  # the base prior
+
+
+def test_patches_of_priors_on_no_grid():
+    patches = Priors.from_boxes(torch.rand(70, 4)).patches
+    assert patches.flatten().tolist() == [*range(70), *[70] * 58]

@@ -141,7 +141,7 @@ class AutoAssignHead(FCOSHead):
         background, cls_logits = background_and_logits(classes, objectness, scale_neg, shares, labels)
 
         boxes = self.bbox_coder.decode(priors.points, full_precision(predictions["box_deltas"].flat()))  # (B, P, 4)
-        value = _value(boxes.detach(), rectangles, targets)
+        value = _value(boxes.detach(), rectangles, priors, targets)
         objectness, boxes = full_precision(objectness.joined).flatten(), boxes.flatten(0, 1).T
         spared = SparedLoss.apply(rectangles, value, are_last, cls_logits, objectness)
         inputs = cls_logits, objectness, boxes, log_rows, log_columns
@@ -190,10 +190,10 @@ class AutoAssignHead(FCOSHead):
             )
 
 
-def _value(boxes: Tensor, rectangles: Rectangles, targets: Targets) -> Tensor:
+def _value(boxes: Tensor, rectangles: Rectangles, priors: Priors, targets: Targets) -> Tensor:
     """(B * P,) what grows with the best IoU that a prior's box (B, P, 4) has with any ground truth."""
     is_asked = rectangles.is_inside(boxes.shape[:2].numel()).view(boxes.shape[:2])
-    return 1 / (1 - best_overlaps(boxes, is_asked, targets).flatten()).clamp(min=EPS)
+    return 1 / (1 - best_overlaps(boxes, is_asked, priors, targets).flatten()).clamp(min=EPS)
 
 
 def _center_loss(per_truth: Tensor, targets: Targets) -> Tensor:

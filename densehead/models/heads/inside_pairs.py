@@ -121,7 +121,8 @@ class Rectangles:
         line = torch.arange(len(length), device=length.device).repeat_interleave(length, output_size=count)
         number = torch.arange(count, device=length.device)
         place, column = (number + (first - start).index_select(0, line) for first in (place, column))
-        return Pairs(truth.index_select(0, line), place, line, column, lines, runs, self.num_truths)
+        own = truth.index_select(0, line)
+        return Pairs(own, place, line, column, truth, length, lines, runs, self.num_truths)
 
     def numbers(self, which: Tensor, offset: Tensor, size: Tensor) -> Tensor:
         """Return (n,): of the pairs in parts of rectangles, one part after the other, the numbers among all pairs.

@@ -223,8 +223,7 @@ def _spread(
     grads[1].scatter_add_(0, pairs.place, by_objectness)
     for total, by_side in zip(grads[2], by_sides, strict=True):
         total.scatter_add_(0, pairs.place, by_side)
-    by_lines = by_prior.new_zeros(pairs.num_lines).scatter_add_(0, pairs.line, by_prior)
-    put(grads[3], pairs.lines, by_lines)
+    put(grads[3], pairs.lines, pairs.sum_of_lines(by_prior))
     grads[4].scatter_add_(0, pairs.column, by_prior)
 
 

@@ -16,6 +16,7 @@ class Pairs:
         truth: (n,) ``image * G + ground truth``.
         place: (n,) ``image * P + prior``.
         line, column: (n,) the pair's row among ``lines`` and its column among all.
+        line_truth, line_length: of each row its truth and how many pairs it has; they follow each other.
         lines: the rows of these pairs, as runs of all rows.
         runs: these pairs, as runs of all pairs.
         num_truths: ``B * G``, padded ones among them.
@@ -25,16 +26,14 @@ class Pairs:
     place: Tensor
     line: Tensor
     column: Tensor
+    line_truth: Tensor
+    line_length: Tensor
     lines: list[slice]
     runs: list[slice]
     num_truths: int
 
     def __len__(self) -> int:
         return self.truth.shape[0]
-
-    @property
-    def num_lines(self) -> int:
-        return sum(run.stop - run.start for run in self.lines)
 
     def of_truth(self, values: Tensor) -> Tensor:
         """Return (n,): of values (B * G,) or (B, G) those of each pair's truth."""
@@ -46,7 +45,13 @@ class Pairs:
 
     def sum(self, values: Tensor) -> Tensor:
         """Return (B * G,) the sum over each truth's pairs of values (n,)."""
-        return values.new_zeros(self.num_truths).scatter_add_(0, self.truth, values)
+        return values.new_zeros(self.num_truths).scatter_add_(0, self.line_truth, self.sum_of_lines(values))
+
+    def sum_of_lines(self, values: Tensor) -> Tensor:
+        """Return the sum over the pairs of each row of values (n,)."""
+        if values.device.type == "cpu":  # adding to one place again and again takes four times as long
+            return torch.segment_reduce(values, "sum", lengths=self.line_length, unsafe=True)
+        return values.new_zeros(len(self.line_truth)).scatter_add_(0, self.line, values)
 
     def amax(self, values: Tensor) -> Tensor:
         """Return (B * G,) the largest of each truth's values (n,), -inf where it has no pair here."""

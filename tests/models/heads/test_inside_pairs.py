@@ -93,10 +93,11 @@ def test_the_last_truth_of_a_class_at_a_prior(seed):
 
 
 def test_sums_of_each_truth():
-    """Truth 1 has no pair; truth 0 has values 1, 3 and truth 2 has 2."""
-    nothing = torch.zeros(3).long()
-    pairs = Pairs(torch.tensor([0, 2, 0]), torch.tensor([4, 4, 5]), nothing, nothing, [], [], 3)
+    """Truth 1 has no pair; truth 0 has the values 1 in one row and 3 in another, truth 2 has 2."""
+    truth, line = torch.tensor([0, 2, 0]), torch.arange(3)
+    pairs = Pairs(truth, torch.tensor([4, 4, 5]), line, line, truth, torch.ones(3).long(), [], [], 3)
     values = torch.tensor([1.0, 2.0, 3.0])
+    assert pairs.sum_of_lines(values).tolist() == [1, 2, 3]
     assert pairs.sum(values).tolist() == [4, 0, 2]
     assert pairs.amax(values).tolist() == [3, -torch.inf, 2]
     assert pairs.amin(values).tolist() == [1, torch.inf, 2]
@@ -114,7 +115,7 @@ def test_best_overlaps_are_those_of_the_dense_table(seed, monkeypatch):
     table = pairwise_iou(boxes, targets.boxes) * targets.is_valid[:, None]
     expected = table.amax(-1) * is_asked if targets.max_count else torch.zeros_like(boxes[..., 0])
     targets.boxes[~targets.is_valid] = torch.tensor([0.0, 0.0, 128.0, 96.0])  # whatever stands in the padding
-    torch.testing.assert_close(best_overlaps(boxes, is_asked, targets), expected, rtol=0, atol=0)
+    torch.testing.assert_close(best_overlaps(boxes, is_asked, priors, targets), expected, rtol=0, atol=0)
 
 
 class TestForced:
