@@ -7,7 +7,7 @@ a C++ compiler and some seconds at the first call.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -38,7 +38,7 @@ def _run(function: Callable, *args):
     if program is None:
         return None
     try:
-        return program(*(arg.detach() if isinstance(arg, Tensor) else arg for arg in args))
+        return program(*_detached(args))
     except Exception as error:  # of the compiler, of its compiler, of files that cannot be written: each raises its own
         _programs[function] = None
         reason = " ".join(str(error).split("\n")[:2]).strip()
@@ -50,24 +50,28 @@ def _run(function: Callable, *args):
         return None
 
 
-def compiled_focal_background(
-    logits: Tensor, weight: Tensor | None, grad: Tensor | None, balance: Tensor, gamma: float
-) -> Tensor | None:
-    """Return ``balance * weight * sigmoid^gamma * softplus``, summed.
+def _detached(args):
+    return [
+        arg.detach() if isinstance(arg, Tensor) else _detached(arg) if isinstance(arg, list) else arg for arg in args
+    ]
+
+
+def compiled_focal_background(pieces: Sequence[list[Tensor | None]], balance: Tensor, gamma: float) -> Tensor | None:
+    """Return ``balance * weight * sigmoid^gamma * softplus``, summed over all pieces by one program.
 
     Args:
-        logits: any shape; a view in the order of memory.
-        weight: of the shape of the logits or what broadcasts to it; None for 1.
-        grad: of the shape of the logits; the gradient is written to it.
+        pieces: lists of three each: logits of any shape, a view in the order of memory; weight of their shape or what
+            broadcasts to it, None for 1; grad of their shape, to which the gradient is written.
         balance: a scalar.
         gamma: exponent.
 
     Returns:
         None where :func:`compiled_losses` does not ask for it, the logits are not on a CPU, or nothing can be compiled.
     """
-    if logits.device.type != "cpu" or not logits.numel() or grad is None:
+    if balance.device.type != "cpu" or any(grad is None or not grad.numel() for *_, grad in pieces):
         return None
-    return _run(_focal, logits, 1.0 if weight is None else weight, grad, balance, gamma)
+    pieces = [[logits, 1.0 if weight is None else weight, grad] for logits, weight, grad in pieces]
+    return _run(_focal, pieces, balance, gamma)
 
 
 def compiled_joint_background(
@@ -98,7 +102,11 @@ def compiled_joint_background(
     return _run(_joint, logits, grad, is_object, is_nothing, grad_objectness, axis, factor)
 
 
-def _focal(logits: Tensor, weight: Tensor | float, grad: Tensor, balance: Tensor, gamma: float) -> Tensor:
+def _focal(pieces: list[list], balance: Tensor, gamma: float) -> Tensor:
+    return torch.stack([_focal_of_piece(*piece, balance, gamma) for piece in pieces]).sum()
+
+
+def _focal_of_piece(logits: Tensor, weight: Tensor | float, grad: Tensor, balance: Tensor, gamma: float) -> Tensor:
     score, softplus = _score_and_softplus(logits.to(balance.dtype))
     scale = (score * score if gamma == 2 else score**gamma) * (balance * weight)
     loss = scale * softplus

@@ -213,7 +213,7 @@ def test_objects_that_nobody_answers_for(counts):
 
 
 def test_patches_hold_neighbours():
-    """A level of 10 x 19 cells with two priors each has 2 x 3 patches a base prior; then 3 x 4 cells, one patch each."""
+    """A level of 10 x 19 cells with two priors each has 2 x 3 patches a base prior; one of 3 x 4 cells has one."""
     generator = AnchorGenerator(strides=[8, 16], ratios=[0.5, 1.0], scales=[4.0])
     priors = generator.priors([(10, 19), (3, 4)], "cpu")
     patches = priors.patches

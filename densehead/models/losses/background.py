@@ -40,8 +40,14 @@ class Background:
     ) -> Background:
         """Take pieces (B, A, C, S) with weights that broadcast to them."""
         grads = [torch.empty_like(piece, dtype=balance.dtype) if needs_grad else None for piece in pieces]
-        parts = zip(pieces, weights, grads, strict=True)
-        return cls(grads, torch.stack([total for part in parts for total in _sums(*part, balance, gamma)]).sum())
+        parts, kernels = list(zip(pieces, weights, grads, strict=True)), fused_kernels(pieces[0])
+        if kernels is not None:
+            return cls(grads, torch.stack([kernels.focal_background(*part, balance, gamma) for part in parts]).sum())
+        views = [in_memory_order(*part) for part in parts]
+        total = compiled_focal_background(views, balance, gamma)
+        if total is None:
+            total = torch.stack([total for part in views for total in _sums(*part, balance, gamma)]).sum()
+        return cls(grads, total)
 
 
 @dataclass(frozen=True)
@@ -84,18 +90,11 @@ class PriorBackground:
 def _sums(
     logits: Tensor, weight: Tensor | None, grad: Tensor | None, balance: Tensor, gamma: float
 ) -> Iterator[Tensor]:
-    """Yield sums of ``balance * weight * sigmoid^gamma * softplus``, piece by piece; write its gradient to ``grad``."""
-    kernels = fused_kernels(logits)
-    if kernels is not None:
-        yield kernels.focal_background(logits, weight, grad, balance, gamma)
-        return
-    views = in_memory_order(logits, weight, grad)
-    total = compiled_focal_background(*views, balance, gamma)
-    if total is not None:
-        yield total
-        return
+    """Yield sums of ``balance * weight * sigmoid^gamma * softplus``, a cache's worth at a time; write its gradient to
+    ``grad``. All three are in the order of memory.
+    """
     scale = balance.item() if logits.device.type == "cpu" else balance
-    for some in chunks(chunk_size(logits), *views):
+    for some in chunks(chunk_size(logits), logits, weight, grad):
         yield _background(*some, scale, gamma)
 
 
