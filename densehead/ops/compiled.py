@@ -74,32 +74,23 @@ def compiled_focal_background(pieces: Sequence[list[Tensor | None]], balance: Te
     return _run(_focal, pieces, balance, gamma)
 
 
-def compiled_joint_background(
-    logits: Tensor,
-    grad: Tensor,
-    is_object: Tensor,
-    is_nothing: Tensor,
-    grad_objectness: Tensor,
-    axis: int,
-    factor: Tensor,
-) -> Tensor | None:
-    """Return ``-q^2 * log(1 - q)`` of ``q = sigmoid(logits) * is_object``, summed, times ``factor``.
+def compiled_joint_background(pieces: Sequence[list[Tensor]], axes: list[int], factor: Tensor) -> Tensor | None:
+    """Return ``-q^2 * log(1 - q)`` of ``q = sigmoid(logits) * is_object``, summed over all pieces, times ``factor``.
 
     Args:
-        logits: any shape; a view in the order of memory.
-        grad: of the shape of the logits; the gradient is written to it.
-        is_object, is_nothing: scores of being an object and of not, with an ``axis`` of length 1.
-        grad_objectness: of their shape; the gradient of the objectness without its factor ``is_nothing`` is written to
-            it.
-        axis: that of the classes.
+        pieces: lists of five each: logits of any shape, a view in the order of memory; grad of their shape, to which
+            the gradient is written; is_object and is_nothing, the scores of being an object and of not, with an axis of
+            length 1; and grad_objectness of their shape, to which the gradient of the objectness without its factor
+            is_nothing is written.
+        axes: of each piece that of the classes.
         factor: a scalar.
 
     Returns:
         None where it was not done; see :func:`compiled_focal_background`.
     """
-    if logits.device.type != "cpu" or not logits.numel():
+    if factor.device.type != "cpu" or not all(logits.numel() for logits, *_ in pieces):
         return None
-    return _run(_joint, logits, grad, is_object, is_nothing, grad_objectness, axis, factor)
+    return _run(_joint, list(pieces), axes, factor)
 
 
 def _focal(pieces: list[list], balance: Tensor, gamma: float) -> Tensor:
@@ -114,7 +105,12 @@ def _focal_of_piece(logits: Tensor, weight: Tensor | float, grad: Tensor, balanc
     return loss.sum(dtype=torch.float64).to(loss.dtype)  # in one go float32 would lose four digits
 
 
-def _joint(
+def _joint(pieces: list[list[Tensor]], axes: list[int], factor: Tensor) -> Tensor:
+    parts = zip(pieces, axes, strict=True)
+    return torch.stack([_joint_of_piece(*piece, axis, factor) for piece, axis in parts]).sum()
+
+
+def _joint_of_piece(
     logits: Tensor,
     grad: Tensor,
     is_object: Tensor,

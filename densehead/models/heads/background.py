@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -43,12 +44,11 @@ class _Background(torch.autograd.Function):
     @staticmethod
     def forward(ctx, factor: Tensor, shares: list[Share], labels: Tensor, *pieces: Tensor):
         half = len(pieces) // 2
-        passes = [_dense_pass(*both, factor) for both in zip(pieces[:half], pieces[half:], strict=True)]
-        totals, grads, grads_objectness = zip(*passes, strict=True)
+        total, grads, grads_objectness = _dense_pass(pieces[:half], pieces[half:], factor)
         ctx.save_for_backward(*grads, *grads_objectness)
         ctx.shares, ctx.labels, ctx.added = shares, labels, None
         ctx.dtypes = [piece.dtype for piece in pieces]
-        return torch.stack(totals).sum(), pick(pieces[:half], shares, labels).to(factor.dtype)
+        return total, pick(pieces[:half], shares, labels).to(factor.dtype)
 
     @staticmethod
     def backward(ctx, grad_total: Tensor, grad_logits: Tensor):
@@ -72,26 +72,51 @@ def _add_at(grads: Sequence[Tensor], shares: list[Share], labels: Tensor, values
         grad.index_put_(place, share.of(values), accumulate=True)
 
 
-def _dense_pass(logits: Tensor, objectness: Tensor, factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the sum of the losses and the gradients of logits (B, 1, C, S) and objectness (B, 1, 1, S)."""
-    grad = torch.empty_like(logits, dtype=factor.dtype)
-    kernels = fused_kernels(logits)
+def _dense_pass(
+    logits: Sequence[Tensor], objectness: Sequence[Tensor], factor: Tensor
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Return the sum of the losses and the gradients of pieces of logits (B, 1, C, S) and objectness (B, 1, 1, S)."""
+    grads = [torch.empty_like(piece, dtype=factor.dtype) for piece in logits]
+    kernels = fused_kernels(logits[0])
     if kernels is not None:
-        total, grad_objectness = kernels.joint_background(logits[:, 0], objectness[:, 0, 0], grad[:, 0], LEAST)
-        return total * factor, grad.mul_(factor), (grad_objectness * factor)[:, None, None]
-    is_object = full_precision(objectness).sigmoid()
-    is_nothing = (-full_precision(objectness)).sigmoid().clamp(min=LEAST)
-    grad_objectness = torch.zeros_like(is_object)
-    order = by_stride(logits)
-    views = [view.permute(order) for view in (logits, grad, is_object, is_nothing, grad_objectness)]
-    classes = order.index(2)
-    total = compiled_joint_background(*views, classes, factor)
-    if total is not None:
-        return total, grad, grad_objectness.mul_(is_nothing)
-    views = [view.expand_as(views[0]) for view in views]
-    scale = factor.item() if logits.device.type == "cpu" else factor
-    sums = [_background(*some, classes, scale) for some in chunks(chunk_size(logits), *views)]
-    return torch.stack(sums).sum(), grad, grad_objectness.mul_(is_nothing)
+        return _by_kernels(kernels, logits, objectness, grads, factor)
+    are_objects = [full_precision(piece).sigmoid() for piece in objectness]
+    are_nothing = [(-full_precision(piece)).sigmoid().clamp(min=LEAST) for piece in objectness]
+    grads_objectness = [torch.zeros_like(piece) for piece in are_objects]
+    orders = [by_stride(piece) for piece in logits]
+    parts = zip(logits, grads, are_objects, are_nothing, grads_objectness, strict=True)
+    pieces = [[one.permute(order) for one in part] for part, order in zip(parts, orders, strict=True)]
+    axes = [order.index(2) for order in orders]
+    total = compiled_joint_background(pieces, axes, factor)
+    if total is None:
+        scale = factor.item() if factor.device.type == "cpu" else factor
+        total = torch.stack([part for both in zip(pieces, axes, strict=True) for part in _sums(*both, scale)]).sum()
+    for grad, is_nothing in zip(grads_objectness, are_nothing, strict=True):
+        grad.mul_(is_nothing)
+    return total, grads, grads_objectness
+
+
+def _by_kernels(
+    kernels: ModuleType,
+    logits: Sequence[Tensor],
+    objectness: Sequence[Tensor],
+    grads: list[Tensor],
+    factor: Tensor,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    totals, grads_objectness = [], []
+    for piece, other, grad in zip(logits, objectness, grads, strict=True):
+        total, by_objectness = kernels.joint_background(piece[:, 0], other[:, 0, 0], grad[:, 0], LEAST)
+        grad.mul_(factor)
+        totals.append(total)
+        grads_objectness.append((by_objectness * factor)[:, None, None])
+    return torch.stack(totals).sum() * factor, grads, grads_objectness
+
+
+def _sums(piece: list[Tensor], classes: int, factor: float | Tensor) -> Iterator[Tensor]:
+    """Yield sums of the losses of a piece, a cache's worth at a time; see :func:`_background`."""
+    views = [view.expand_as(piece[0]) for view in piece]
+    for some in chunks(chunk_size(piece[0]), *views):
+        yield _background(*some, classes, factor)
 
 
 def _background(
