@@ -4,11 +4,13 @@ from densehead.datasets import transforms
 from densehead.datasets.base_det_dataset import BaseDetDataset
 from densehead.datasets.coco import CocoDataset
 from densehead.datasets.collate import packed_collate
+from densehead.datasets.data_yaml import yolo_class_names
 from densehead.datasets.digits import DigitsDataset
 from densehead.datasets.samplers import AspectRatioBatchSampler
 from densehead.datasets.voc import VOCDataset
 from densehead.datasets.wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from densehead.datasets.xml_style import XMLDataset
+from densehead.datasets.yolo import YOLODataset
 
 __all__ = [
     "AspectRatioBatchSampler",
@@ -20,6 +22,8 @@ __all__ = [
     "RepeatDataset",
     "VOCDataset",
     "XMLDataset",
+    "YOLODataset",
     "packed_collate",
     "transforms",
+    "yolo_class_names",
 ]

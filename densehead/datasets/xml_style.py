@@ -9,15 +9,14 @@ from collections import Counter
 
 import numpy as np
 from mmengine.fileio import get
-from PIL import Image
 
 from densehead.datasets import validate
 from densehead.datasets.base_det_dataset import BaseDetDataset
+from densehead.datasets.image_size import loaded_size
 from densehead.registry import DATASETS
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_EXIF_ORIENTATION = 274
 
 
 @DATASETS.register_module()
@@ -141,15 +140,12 @@ class XMLDataset(BaseDetDataset):
         if height > 0 and width > 0:
             return height, width
         try:
-            with Image.open(io.BytesIO(get(img_path, backend_args=self.backend_args))) as image:
-                width, height = image.size
-                turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
-        except OSError as error:
+            return loaded_size(io.BytesIO(get(img_path, backend_args=self.backend_args)), img_path)
+        except (OSError, ValueError) as error:
             raise ValueError(
                 f"{xml_path}: has no <size> with a positive width and height, and its image {img_path} cannot be read "
                 f"for it ({error}). Correct either"
             ) from error
-        return (width, height) if turned else (height, width)
 
 
 def _parse_object(element: ET.Element, index: int, xml_path: str) -> tuple[str, bool, list[int]]:

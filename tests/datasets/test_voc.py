@@ -164,7 +164,7 @@ def test_the_image_tells_its_size_where_the_xml_does_not(voc, picture, tmp_path,
 
 
 def test_images_are_not_opened_where_the_xml_has_the_size(voc, monkeypatch):
-    monkeypatch.setattr(module, "Image", None)
+    monkeypatch.setattr(module, "loaded_size", None)
     assert len(XMLDataset(**voc(one(thing())))) == 1
 
 
