@@ -11,8 +11,9 @@ from densehead.datasets import validate
 from densehead.datasets.base_det_dataset import BaseDetDataset
 from densehead.datasets.coco_file import without_gc
 from densehead.datasets.data_yaml import CLASS_FILES, YAML, find_class_file, read_class_names, read_data_yaml
+from densehead.datasets.folders import inner_path
 from densehead.datasets.image_size import SUFFIXES, image_size, in_threads
-from densehead.datasets.yolo_images import ImageFinder, Listed, inner_path, label_candidates, stray_labels
+from densehead.datasets.yolo_images import ImageFinder, Listed, label_candidates, stray_labels
 from densehead.datasets.yolo_labels import LabelRow, parse_labels, read_label_file
 from densehead.registry import DATASETS
 from densehead.visualization.palette import class_colors
@@ -121,7 +122,7 @@ class YOLODataset(BaseDetDataset):
             The images, as data infos without ``instances`` but with ``label_path`` (None where there is none); all rows
             of their label files; and the index of the image of each row, (n,).
         """
-        listed = self._listed_images()
+        listed = self.list_images()
         read = list(in_threads(self._read_image, listed))
         infos = [info for info, _ in read]
         self._check_label_files(infos)
@@ -138,18 +139,12 @@ class YOLODataset(BaseDetDataset):
             )
         return infos, rows, image_index
 
-    def _root(self) -> str:
-        """The data root, or what stands for it where none is given."""
-        return os.path.normpath(self.data_root or os.path.dirname(self.ann_file or "") or self.image_folder)
+    def list_images(self) -> list[Listed]:
+        """Return the images and where each is named, without looking into them.
 
-    def _find_class_file(self) -> str | None:
-        if self.ann_file and self.ann_file.endswith(YAML):
-            return self.ann_file if os.path.isfile(self.ann_file) else None
-        root = self.finder.root
-        beside_labels = map(os.path.dirname, self._label_candidates(os.path.join(self.image_folder, "any.jpg")))
-        return find_class_file([root, os.path.join(root, "labels"), *beside_labels])
-
-    def _listed_images(self) -> list[Listed]:
+        Raises:
+            ValueError, FileNotFoundError: there is none, or one twice, or the YAML file or list cannot be read.
+        """
         if not self.ann_file:
             listed = self.finder.of_folder(self.image_folder)
         elif self.ann_file.endswith(YAML):
@@ -163,6 +158,21 @@ class YOLODataset(BaseDetDataset):
         advice = "Remove one; to see images more often use RepeatDataset or ClassBalancedDataset"
         validate.require_unique([one.path for one in listed], "image", self.source, advice)
         return listed
+
+    def label_path(self, image: str) -> str | None:
+        """Return the label file of an image, or None where it has none."""
+        return next((path for path in self._label_candidates(image) if os.path.isfile(path)), None)
+
+    def _root(self) -> str:
+        """The data root, or what stands for it where none is given."""
+        return os.path.normpath(self.data_root or os.path.dirname(self.ann_file or "") or self.image_folder)
+
+    def _find_class_file(self) -> str | None:
+        if self.ann_file and self.ann_file.endswith(YAML):
+            return self.ann_file if os.path.isfile(self.ann_file) else None
+        root = self.finder.root
+        beside_labels = map(os.path.dirname, self._label_candidates(os.path.join(self.image_folder, "any.jpg")))
+        return find_class_file([root, os.path.join(root, "labels"), *beside_labels])
 
     def _label_candidates(self, image: str) -> list[str]:
         if "labels" not in self.data_prefix:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from densehead.datasets import validate
 from densehead.datasets.data_yaml import CLASS_FILES, DataYaml
+from densehead.datasets.folders import files_in, inner_path
 from densehead.datasets.image_size import SUFFIXES
 
 
@@ -58,20 +59,8 @@ class ImageFinder:
         return images
 
     def of_folder(self, folder: str) -> list[Listed]:
-        """Return the images in a folder and in those in it, sorted by path; names that begin with a dot are none."""
-        found: list[str] = []
-        seen = set()  # of folders, since links may lead in a circle
-        for here, folders, files in os.walk(folder, followlinks=True):
-            real = os.path.realpath(here)
-            if real in seen:
-                folders.clear()
-                continue
-            seen.add(real)
-            folders[:] = [one for one in folders if not one.startswith(".")]
-            found += [
-                os.path.join(here, one) for one in files if one.lower().endswith(SUFFIXES) and not one.startswith(".")
-            ]
-        return [Listed(path, folder) for path in sorted(found)]
+        """Return the images in a folder and in those in it, sorted by path."""
+        return [Listed(path, folder) for path in files_in(folder, SUFFIXES)]
 
     def of_list(self, path: str, folders: Sequence[str] = ()) -> list[Listed]:
         """Return the images that a text file lists, one a line.
@@ -130,13 +119,6 @@ class ImageFinder:
             f"{content.path}: {entry!r} is not there; looked for {validate.listed(dict.fromkeys(allowed))}. "
             f"Correct the file, or data_root={self.root!r}"
         )
-
-
-def inner_path(path: str, root: str) -> str:
-    """Return a path from ``root`` on, with ``/``; the whole path where it does not lie in it."""
-    start = root + os.sep
-    inner = path[len(start) :] if path.startswith(start) else os.path.relpath(path, root)
-    return path if inner.startswith(os.pardir) else inner.replace(os.sep, "/")
 
 
 def label_candidates(image: str, root: str) -> list[str]:
