@@ -14,7 +14,7 @@ from densehead.datasets.data_yaml import CLASS_FILES, YAML, find_class_file, rea
 from densehead.datasets.folders import inner_path
 from densehead.datasets.image_size import SUFFIXES, image_size, in_threads
 from densehead.datasets.yolo_images import ImageFinder, Listed, label_candidates, stray_labels
-from densehead.datasets.yolo_labels import LabelRow, parse_labels, read_label_file
+from densehead.datasets.yolo_labels import LabelRow, YOLOObjects, parse_labels, read_label_file
 from densehead.registry import DATASETS
 from densehead.visualization.palette import class_colors
 
@@ -94,34 +94,17 @@ class YOLODataset(BaseDetDataset):
     @without_gc()
     def load_data_list(self) -> list[dict]:
         """Read headers and label files; return the data info of each image, in the order of the list or of paths."""
-        infos, rows, image_index = self.read_infos()
-
-        def place(row: int) -> str:
-            return f"{infos[image_index[row]]['label_path']}:{rows[row].line}"
-
-        numbers = np.array([row.label for row in rows], dtype=np.int64)
-        labels = self._classes_of_labels(numbers, place)[numbers]
-        wanted = np.flatnonzero(labels >= 0)
-        boxes = boxes_in_pixels(rows, image_index, infos)[wanted]
+        found = self.read_objects()
+        ignore = np.zeros(len(found.labels), dtype=bool)
         instances = self._instances(
-            boxes,
-            labels[wanted],
-            np.zeros(len(wanted), dtype=bool),
-            image_index[wanted],
-            infos,
-            place=lambda box: place(wanted[box]),
+            found.boxes, found.labels, ignore, found.image_index, found.infos, place=found.place
         )
-        for info, of_image in zip(infos, instances, strict=True):
+        for info, of_image in zip(found.infos, instances, strict=True):
             info["instances"] = of_image
-        return infos
+        return found.infos
 
-    def read_infos(self) -> tuple[list[dict], list[LabelRow], np.ndarray]:
-        """Read headers and label files as they are.
-
-        Returns:
-            The images, as data infos without ``instances`` but with ``label_path`` (None where there is none); all rows
-            of their label files; and the index of the image of each row, (n,).
-        """
+    def read_objects(self) -> YOLOObjects:
+        """Read headers and label files; boxes are as they are written, not clipped or dropped."""
         listed = self.list_images()
         read = list(in_threads(self._read_image, listed))
         infos = [info for info, _ in read]
@@ -137,7 +120,13 @@ class YOLODataset(BaseDetDataset):
             validate.inform(
                 f"{self.source}: {polygons} of {len(rows)} objects are polygons; the boxes around are taken."
             )
-        return infos, rows, image_index
+        labels = self._labels(rows, lambda row: f"{infos[image_index[row]]['label_path']}:{rows[row].line}")
+        wanted = np.flatnonzero(labels >= 0)
+        parts = np.array([rows[row][2:6] for row in wanted], dtype=np.float64).reshape(-1, 4)
+        sizes = np.array([(info["width"], info["height"]) for info in infos], dtype=np.float64)
+        lines = [rows[row].line for row in wanted]
+        boxes = parts * np.tile(sizes, 2)[image_index[wanted]]
+        return YOLOObjects(infos, boxes, labels[wanted], image_index[wanted], lines)
 
     def list_images(self) -> list[Listed]:
         """Return the images and where each is named, without looking into them.
@@ -214,13 +203,14 @@ class YOLODataset(BaseDetDataset):
             )
         validate.warn(f"{message}. All count as images without an object.")
 
-    def _classes_of_labels(self, numbers: np.ndarray, place: Callable[[int], str]) -> np.ndarray:
-        """Return the label of each number in the files; -1 for a class that ``metainfo['classes']`` leaves out.
+    def _labels(self, rows: list[LabelRow], place: Callable[[int], str]) -> np.ndarray:
+        """Return the label of each row, (n,); -1 for a class that ``metainfo['classes']`` leaves out.
 
         Args:
-            numbers: (n,) as the rows have them.
+            rows: of the label files.
             place: file and line of a row.
         """
+        numbers = np.array([row.label for row in rows], dtype=np.int64)
         names = read_class_names(self.class_file) if self.class_file else None
         classes = self._metainfo.get("classes")
         if classes is None:
@@ -236,14 +226,7 @@ class YOLODataset(BaseDetDataset):
                 f"{count} classes, 0 to {count - 1}: {validate.listed(names or classes)}. Correct either"
             )
         if names is None:
-            return np.arange(count)
+            return numbers
         objects = np.bincount(numbers, minlength=count).tolist()
         validate.match_classes(classes, dict(zip(names, objects, strict=True)), self.source)
-        return np.array([classes.index(name) if name in classes else -1 for name in names])
-
-
-def boxes_in_pixels(rows: list[LabelRow], image_index: np.ndarray, infos: list[dict]) -> np.ndarray:
-    """Return the boxes of rows as (n, 4) xyxy in pixels of their images."""
-    parts = np.array([row[2:6] for row in rows], dtype=np.float64).reshape(-1, 4)
-    sizes = np.array([(info["width"], info["height"]) for info in infos], dtype=np.float64).reshape(-1, 2)
-    return parts * np.tile(sizes, 2)[image_index]
+        return np.array([classes.index(name) if name in classes else -1 for name in names])[numbers]

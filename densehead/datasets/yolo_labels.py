@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
 
 #: How far out of 0..1 a number may be. What is nearer is clipped like any box that reaches out of its image; what is
 #: farther cannot be a part of an image's side, but pixels or something else altogether.
@@ -19,6 +22,29 @@ class LabelRow(NamedTuple):
     right: float
     bottom: float
     is_polygon: bool
+
+
+@dataclass(frozen=True)
+class YOLOObjects:
+    """What label files say.
+
+    Attributes:
+        infos: the images, as data infos with ``label_path`` (None where there is none) but without ``instances``.
+        boxes: (n, 4) xyxy in pixels.
+        labels: (n,).
+        image_index: (n,) index of each object's image.
+        lines: the line of each object in the label file of its image.
+    """
+
+    infos: list[dict]
+    boxes: np.ndarray
+    labels: np.ndarray
+    image_index: np.ndarray
+    lines: list[int]
+
+    def place(self, index: int) -> str:
+        """Return file and line of an object."""
+        return f"{self.infos[self.image_index[index]]['label_path']}:{self.lines[index]}"
 
 
 def parse_labels(text: str, path: str) -> list[LabelRow]:

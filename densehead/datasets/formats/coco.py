@@ -11,6 +11,7 @@ from densehead.datasets.formats.found import (
     FoundDataset,
     FoundSplit,
     NotThisFormat,
+    in_order,
     keys_of_split,
     middle_size,
     split_of,
@@ -71,7 +72,7 @@ def _file_of_splits(files: Sequence[str], root: str, notes: list[str]) -> dict[s
     if list(found) == [None]:
         found = {"train": found[None]}
         notes.append("No file is named after a split (train, val, test): all images are taken to train on.")
-    chosen = {split: found[split][0] for split in ("train", "trainval", "val", "test") if split in found}
+    chosen = {split: of_split[0] for split, of_split in in_order(found).items()}
     if rest := [inner_path(file, root) for file in files if file not in chosen.values()]:
         notes.append(f"Left out are the files {listed(rest)}: there is another of the split, or they are of none.")
     return chosen

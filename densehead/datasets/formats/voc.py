@@ -11,6 +11,7 @@ from densehead.datasets.formats.found import (
     FoundDataset,
     FoundSplit,
     NotThisFormat,
+    in_order,
     keys_of_split,
     middle_size,
     split_of,

@@ -12,6 +12,7 @@ from densehead.datasets.formats.found import (
     FoundDataset,
     FoundSplit,
     NotThisFormat,
+    in_order,
     keys_of_split,
     middle_size,
     split_of,
@@ -56,10 +57,10 @@ def _look_at(configs: Mapping[str, dict]) -> tuple[dict[str, _Split], dict[str, 
     """List the images of each split, and read some label files; return what was found, and why a split was not."""
     found, failed = {}, {}
     for split, config in configs.items():
-        dataset = YOLODataset(**config, lazy_init=True)
         try:
+            dataset = YOLODataset(**config, lazy_init=True)
             images = [one.path for one in dataset.list_images()]
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, TypeError, FileNotFoundError) as error:
             failed[split] = error
             continue
         labels = [path for path in map(dataset.label_path, _sample(images)) if path is not None]
@@ -84,7 +85,7 @@ def _error_of(path: str) -> ValueError | None:
 def _told(root: str, layout: str, found: Mapping[str, _Split], notes: list[str]) -> FoundDataset:
     classes = _classes(root, list(found.values()), notes)
     splits = {}
-    for split, one in found.items():
+    for split, one in in_order(found).items():
         dataset = {"type": "YOLODataset", **one.config, "metainfo": {"classes": classes}, **keys_of_split(split)}
         splits[split] = FoundSplit(len(one.images), dataset)
     sizes = [image_size(path)[::-1] for one in found.values() for path in _sample(one.images)]
@@ -129,12 +130,9 @@ def _of_folders(root: str) -> Iterator[tuple[str, dict[str, dict]]]:
     ):
         above = os.path.join(root, pattern.partition("{}")[0])
         names = sorted(os.listdir(above)) if os.path.isdir(above) else []
-        folders = {split_of(name): pattern.format(name) for name in names if split_of(name)}
-        configs = {split: _config(root, folder) for split, folder in folders.items()}
-        yield (
-            layout,
-            {split: one for split, one in configs.items() if os.path.isdir(os.path.join(root, folders[split]))},
-        )
+        folders = {split_of(name): pattern.format(name) for name in names}
+        folders = {split: one for split, one in folders.items() if split and os.path.isdir(os.path.join(root, one))}
+        yield layout, {split: _config(root, folder) for split, folder in folders.items()}
     for folder, depth in (("images", None), ("", 0)):
         if files_in(os.path.join(root, folder), SUFFIXES, depth):
             yield "YOLO, a single folder of images", {"train": _config(root, folder)}
