@@ -14,7 +14,7 @@ from densehead.datasets.yolo_labels import parse_labels
 from densehead.evaluation import CocoMetric
 from densehead.registry import DATASETS
 from densehead.visualization import class_colors
-from tests.datasets.yolo import write_yolo
+from tests.datasets.small import write_yolo
 
 # In images of 80 x 60 pixels: a box 20 wide and 30 high around (40, 30), and one 8 x 6 around (4, 57), in the corner.
 # Halves, eighths and so on are exact.
