@@ -13,6 +13,7 @@ from densehead.apis.writing import SECTIONS, WIDTH, Code, as_text, config_text, 
 from densehead.datasets.formats import FoundDataset
 from densehead.engine.files import AtomicBackend
 
+_OF_A_RUN = ("work_dir", "experiment_name", "launcher")  # of the base, whose folder is not to be written into
 _LONG_SIDE = 320  # of the images in training, pixels; smaller images are left as they are
 
 
@@ -56,7 +57,7 @@ def config_for(found: FoundDataset, base: str | os.PathLike, file: str | os.Path
         else:
             _set_dataset(cfg, split, dataset, base)
     _set_num_classes(cfg["model"])
-    cfg = {key: cfg[key] for key in SECTIONS if key in cfg}
+    cfg = {key: cfg[key] for key in SECTIONS if key in cfg and key not in _OF_A_RUN}
     return config_text(cfg, _comments(found, base, file), {"classes": found.classes})
 
 
