@@ -72,6 +72,15 @@ def test_layouts_of_coco(tmp_path, write):
     assert [note.startswith(left_out) for note in found.notes] == ([True] if write is coco_of_mmdetection else [])
 
 
+def test_of_several_folders_with_the_images_that_of_the_split_is_taken(tmp_path):
+    for split in ("train", "val"):
+        write_coco(tmp_path / "annotations" / f"instances_{split}2017.json", ["a.jpg"], tmp_path / f"{split}2017")
+        write_image(tmp_path / "old" / "a.jpg")
+    found = recognise(tmp_path)
+    assert found.train["data_prefix"] == {"img": "train2017"}
+    assert found.val["data_prefix"] == {"img": "val2017"}
+
+
 def test_the_heading_of_roboflows_categories_is_no_class(tmp_path):
     categories = [
         {"id": 0, "name": "pets", "supercategory": "none"},
