@@ -13,9 +13,8 @@ import numpy as np
 from PIL import Image
 
 from densehead.visualization.drawing import Style, with_caption
+from densehead.visualization.figures import NOTE, line_style, new_figure, save_png, tidy
 
-#: Colours that can be told apart on white with any colour vision (Okabe and Ito, 2008), the darker ones first.
-LINES = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 #: Pictures drawn in this style stay legible in a sheet of two columns.
 SHEET_STYLE = Style(min_side=256, max_side=420)
 SHEET_GAP = 24
@@ -175,12 +174,8 @@ def _metric_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _draw_panels(panels: Sequence[tuple], out_file: Path, title: str | None) -> Path:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     width, height = 4.6 * len(panels), 4.3
-    figure = Figure(figsize=(width, height), dpi=120)
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     handles: list = []
     for axis, (name, series, records, unit) in zip(axes, panels, strict=True):
@@ -197,9 +192,7 @@ def _draw_panels(panels: Sequence[tuple], out_file: Path, title: str | None) -> 
     )
     if title:
         figure.suptitle(title, fontsize=12)
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out_file, format="png")
-    return out_file
+    return save_png(figure, out_file)
 
 
 def _draw_panel(
@@ -213,13 +206,12 @@ def _draw_panel(
         broken[key] = int((~np.isfinite(values)).sum())
         undefined = values < 0 if name == AVERAGE_PRECISION else False
         values = np.where(np.isfinite(values) & ~np.asarray(undefined), values, math.nan)
-        turn, color = divmod(first_color + index, len(LINES))
-        look = {"color": LINES[color], "linestyle": ("-", "--", ":")[turn % 3], "linewidth": 1.6}
-        lines += axis.plot(steps, values, label=key, marker="o" if len(steps) <= 30 else None, markersize=3.5, **look)
+        look = {"marker": "o" if len(steps) <= 30 else None, "markersize": 3.5, "linewidth": 1.6}
+        lines += axis.plot(steps, values, label=key, **look, **line_style(first_color + index))
     note = ", ".join(f"{key} {count} times" for key, count in broken.items() if count)
     note = f"not finite: {note}" if note else _best(lines[0], unit) if name == AVERAGE_PRECISION else ""
     axis.set_title(name, fontsize=11, loc="left", pad=18 if note else 6)
-    axis.text(0, 1.02, note, transform=axis.transAxes, fontsize=8, color="#555555")
+    axis.text(0, 1.02, note, transform=axis.transAxes, fontsize=8, color=NOTE)
     axis.set_xlabel(unit)
     _finish(axis, name, np.concatenate([line.get_ydata() for line in lines]))
     if len(records) == 1:
@@ -242,8 +234,7 @@ def _finish(axis, name: str, values: np.ndarray) -> None:
 
     values = values[np.isfinite(values)]
     axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
-    axis.grid(color="#dddddd", linewidth=0.7)
-    axis.spines[["top", "right"]].set_visible(False)
+    tidy(axis)
     if name == LOSSES and values.size and values.min() > 0 and values.max() > 30 * values.min():
         axis.set_yscale("log")
     elif name == LEARNING_RATE:
