@@ -38,6 +38,7 @@ def line_style(index: int, *, skip_black: bool = False) -> dict[str, Any]:
 def tidy(axis: Axes) -> None:
     """Leave a light grid and two sides of the frame."""
     axis.grid(color="#dddddd", linewidth=0.7)
+    axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
 
 

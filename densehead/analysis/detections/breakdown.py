@@ -46,21 +46,21 @@ def forgiving_curves(
     """
     num_gts = count_truth(truth, num_classes)
 
-    def curve(matches: Matches, forgiven: np.ndarray | None = None) -> np.ndarray:
-        counts = ~matches.is_ignored & ~(False if forgiven is None else forgiven & matches.is_wrong)
+    def curves_of(matches: Matches, forgiven: np.ndarray = np.False_) -> np.ndarray:
+        counts = matches.is_right | matches.is_wrong & ~forgiven
         kept = (one[counts] for one in (detections.scores, detections.labels, matches.is_right))
         return np.stack([one.precision_at_recalls for one in class_curves(*kept, num_gts) if one.num_gts])
 
     loose = match(detections, truth, overlaps, iou_thr=LOOSE_IOU)
     others = overlaps.take(~overlaps.is_same_class & (overlaps.iou >= LOOSE_IOU))
     strict = {"C75": 0.75, "C50": 0.5}
-    curves = {name: curve(match(detections, truth, overlaps, iou_thr=iou_thr)) for name, iou_thr in strict.items()}
-    curves["Loc"] = curve(loose)
+    curves = {name: curves_of(match(detections, truth, overlaps, iou_thr=iou_thr)) for name, iou_thr in strict.items()}
+    curves["Loc"] = curves_of(loose)
     if supercategories is not None:
         groups = np.asarray(supercategories)
         is_similar = groups[detections.labels[others.det]] == groups[truth.labels[others.gt]]
-        curves["Sim"] = curve(loose, _any(others.det[is_similar], len(detections)))
-    curves["Oth"] = curve(loose, _any(others.det, len(detections)))
+        curves["Sim"] = curves_of(loose, _any(others.det[is_similar], len(detections)))
+    curves["Oth"] = curves_of(loose, _any(others.det, len(detections)))
     curves["BG"] = (curves["Oth"] > 0).astype(float)
     curves["FN"] = np.ones_like(curves["Oth"])
     return {name: values.mean(0) for name, values in curves.items()}

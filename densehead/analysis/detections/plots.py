@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from densehead.analysis.detections import curves as along
+from densehead.analysis.detections.confusion import COLUMN_NAME, ROW_NAMES
 from densehead.analysis.detections.errors import KINDS
 from densehead.analysis.detections.report import DetectionReport
 from densehead.visualization.figures import FAINT, LINES, NOTE, line_style, new_figure, save_png, tidy
@@ -21,7 +22,16 @@ NAMED_WORST = 6  # that are named where there are more classes
 SHOWN_CLASSES = 16  # whose errors are drawn
 NUMBERED_CLASSES = 22  # whose confusions are written as numbers
 KIND_COLORS = ("#0072b2", "#d55e00", "#cc79a7", "#e69f00", "#009e73", "#000000")
-#: From strict to lenient, light to dark; what is never reached stays white.
+FORGIVING_NAMES = {
+    "C75": "C75: IoU 0.75",
+    "C50": "C50: IoU 0.5",
+    "Loc": "Loc: IoU 0.1",
+    "Sim": "Sim: similar class",
+    "Oth": "Oth: any class",
+    "BG": "BG: nothing there",
+    "FN": "FN: not found",
+}
+#: The area above the stricter curve, up to the more lenient one.
 FORGIVING_COLORS = {
     "C75": "#ffffff",
     "C50": "#56b4e9",
@@ -63,46 +73,53 @@ def draw_curves(report: DetectionReport, out_file: Path) -> Path:
         title=f"AP{round(report.iou_thr * 100)}",
         alignment="left",
     )
-    figure.subplots_adjust(left=0.06, right=0.83, top=0.93, bottom=0.07, wspace=0.16, hspace=0.36)
+    figure.subplots_adjust(left=0.05, right=0.845, top=0.93, bottom=0.07, wspace=0.16, hspace=0.36)
     return save_png(figure, out_file)
 
 
 def draw_confusion(report: DetectionReport, out_file: Path) -> Path:
     """Draw the confusion matrix; each row in shares of its sum, with the counts where there is room for them."""
     matrix = report.confusion
-    names = [*report.classes, "background"]
+    classes = len(report.classes)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    side = float(np.clip(0.42 * len(names) + 2.2, 5, 14))
-    figure = new_figure(side + 0.8, side)
-    axis = figure.add_axes((0.9 / side + 0.09, 0.9 / side + 0.07, 0.8 - 0.9 / side, 0.83 - 0.9 / side))
-    image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    if len(names) <= NUMBERED_CLASSES + 1:
-        size = float(np.clip(90 / len(names), 5, 9))
+    side = float(np.clip(0.42 * classes + 1, 3.5, 12))  # of the matrix, inches
+    longest = max(map(len, [*report.classes, *ROW_NAMES]))
+    margin = 0.5 + 0.085 * longest
+    figure = new_figure(side + margin + 1.3, side + margin + 0.5)
+    width, height = figure.get_size_inches()
+    axis = figure.add_axes((margin / width, margin / height, side / width, side / height))
+    image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    if classes <= NUMBERED_CLASSES:
+        size = float(np.clip(90 / classes, 6, 9))
         for row, column in zip(*np.nonzero(matrix), strict=True):
             ink = "white" if share[row, column] > 0.55 else "black"
             axis.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=size, color=ink)
-    step = max(1, len(names) // 45)
-    ticks = [*range(0, len(names) - 1, step), len(names) - 1]
-    size = float(np.clip(260 / len(names), 6, 10))
-    axis.set_xticks(ticks, [names[tick] for tick in ticks], rotation=90, fontsize=size)
-    axis.set_yticks(ticks, [names[tick] for tick in ticks], fontsize=size)
-    axis.axhline(len(names) - 1.5, color=NOTE, linewidth=1)
-    axis.axvline(len(names) - 1.5, color=NOTE, linewidth=1)
-    axis.set_xlabel("detected (last column: not at all)")
-    axis.set_ylabel("true (last row: no object there)")
-    axis.set_title(f"confusions: IoU >= {report.iou_thr:g}, score >= {report.score_thr:.3g}", loc="left", fontsize=11)
-    figure.colorbar(image, ax=axis, fraction=0.045, pad=0.03, label="share of the row")
+    size = float(np.clip(300 / classes, 6, 10))
+    shown = range(0, classes, max(1, round(classes / 80)))
+    axis.set_xticks(
+        [*shown, classes], [*(report.classes[one] for one in shown), COLUMN_NAME], rotation=90, fontsize=size
+    )
+    axis.set_yticks(
+        [*shown, classes, classes + 1], [*(report.classes[one] for one in shown), *ROW_NAMES], fontsize=size
+    )
+    axis.axhline(classes - 0.5, color=NOTE, linewidth=1)
+    axis.axvline(classes - 0.5, color=NOTE, linewidth=1)
+    axis.set_xlabel("detected")
+    axis.set_ylabel("true")
+    axis.set_title(f"IoU >= {report.iou_thr:g}, score >= {report.score_thr:.3g}", loc="left", fontsize=11)
+    bar = figure.add_axes(((margin + side + 0.2) / width, margin / height, 0.18 / width, side / height))
+    figure.colorbar(image, cax=bar, label="share of the row")
     return save_png(figure, out_file)
 
 
 def draw_errors(report: DetectionReport, out_file: Path) -> Path:
     """Draw what each kind of error costs and how often it is made, by class too, and COCO's forgiving curves."""
-    figure = new_figure(13.2, 4.6)
-    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1.25, 1.15))
+    figure = new_figure(15.6, 4.6)
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 1.15, 1.1))
     _draw_costs(left, report)
     _draw_kinds(middle, report)
     _draw_forgiving(right, report)
-    figure.subplots_adjust(left=0.11, right=0.985, top=0.84, bottom=0.2, wspace=0.32)
+    figure.subplots_adjust(left=0.08, right=0.862, top=0.87, bottom=0.23, wspace=0.2)
     return save_png(figure, out_file)
 
 
@@ -147,7 +164,7 @@ def _draw_costs(axis: Axes, report: DetectionReport) -> None:
     axis.invert_yaxis()
     axis.set_xlim(0, max(max(gains) * 1.55, 0.01))
     axis.set_title("what each error costs", loc="left", fontsize=11, pad=18)
-    note = f"AP without it, from {report.mean_average_precision:.3f}; in brackets how often it is made, at any score"
+    note = f"AP without it, upon {report.mean_average_precision:.3f}; in brackets how often it is made"
     axis.text(0, 1.02, note, transform=axis.transAxes, fontsize=8, color=NOTE)
     axis.set_xlabel("mean AP gained", fontsize=9)
     tidy(axis)
@@ -173,12 +190,13 @@ def _draw_kinds(axis: Axes, report: DetectionReport) -> None:
     axis.text(
         0,
         1.02,
-        "AP gained without each kind of error, colours as on the left",
+        "AP without each kind of error, in the colours on the left",
         transform=axis.transAxes,
         fontsize=8,
         color=NOTE,
     )
     axis.set_xlim(-0.6, max(len(counting), 4) - 0.4)
+    axis.set_ylim(0, 1.05 * max(bottom.max(), 0.01))
     tidy(axis)
     axis.grid(visible=False, axis="x")
 
@@ -193,14 +211,14 @@ def _draw_forgiving(axis: Axes, report: DetectionReport) -> None:
             values,
             color=FORGIVING_COLORS[name],
             linewidth=0,
-            label=f"{values.mean():.3f}  {name}",
+            label=f"{values.mean():.3f}  {FORGIVING_NAMES[name]}",
         )
         axis.plot(along.RECALLS, values, color=LINES[0], linewidth=0.6)
         below = values
-    axis.legend(loc="lower left", fontsize=8, frameon=True, framealpha=0.9)
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, frameon=False, reverse=True)
     _say(
         axis,
         "forgiving one error after the other",
         "recall",
-        "mean precision of the classes; see the manual for the names",
+        "mean precision of the classes, AP in the legend",
     )

@@ -31,7 +31,7 @@ class DetectionReport:
         score_thr: lowest score of the detections that confusions and images are counted with.
         num_images: how many images there are.
         curves: of each class.
-        confusion: (C + 1, C + 1), see :func:`confusion_matrix`.
+        confusion: (C + 2, C + 1), see :func:`confusion_matrix`.
         matches: who found whom.
         errors: the kind of every error.
         costs: by kind.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from densehead.analysis.detections import curves as along
+from densehead.analysis.detections.confusion import COLUMN_NAME, ROW_NAMES
 from densehead.analysis.detections.errors import MEANING
 from densehead.analysis.detections.report import DetectionReport
 from densehead.evaluation.tables import format_table, format_value
@@ -38,7 +39,7 @@ def report_text(report: DetectionReport) -> str:
             for row in report.error_rows()
         ],
     )
-    confused = ", ".join(f"{one['true']} for {one['detected']} {one['count']} times" for one in report.confused(5))
+    confused = ", ".join(f"{one['true']} as {one['detected']} ({one['count']})" for one in report.confused(5))
     forgiven = "  ".join(f"{name} {values.mean():.3f}" for name, values in report.forgiving.items())
     return "\n\n".join(
         [
@@ -62,9 +63,9 @@ def write_tables(report: DetectionReport, folder: Path, images: Sequence[Mapping
     rows = [[row[key] for key in CLASS_COLUMNS] for row in report.class_rows()]
     write_csv(folder / "classes.csv", CLASS_COLUMNS, rows)
     write_csv(folder / "curves.csv", ("class", "against", "at", "precision", "recall", "f1"), _curve_rows(report))
-    names = [*report.classes, "background"]
-    matrix = zip(names, report.confusion.tolist(), strict=True)
-    write_csv(folder / "confusion.csv", ("true \\ detected", *names), ([name, *row] for name, row in matrix))
+    matrix = zip([*report.classes, *ROW_NAMES], report.confusion.tolist(), strict=True)
+    header = ("true \\ detected", *report.classes, COLUMN_NAME)
+    write_csv(folder / "confusion.csv", header, ([name, *row] for name, row in matrix))
     write_csv(folder / "errors.csv", ("kind", "class", "count", "ap_gain"), _error_rows(report))
     scores = report.images
     columns = zip(images, scores.right, scores.wrong, scores.missed, scores.f1, strict=True)
