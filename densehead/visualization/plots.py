@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -14,39 +13,13 @@ from PIL import Image
 
 from densehead.visualization.drawing import Style, with_caption
 from densehead.visualization.figures import NOTE, line_style, new_figure, save_png, tidy
+from densehead.visualization.scalars import Source, loss_names, metric_names, read_scalars, split_records, step_of
 
 #: Pictures drawn in this style stay legible in a sheet of two columns.
 SHEET_STYLE = Style(min_side=256, max_side=420)
 SHEET_GAP = 24
-USUAL_METRICS = ("bbox_mAP", "bbox_mAP_50", "mAP", "AP50")
 
 LOSSES, LEARNING_RATE, AVERAGE_PRECISION = "losses", "learning rate", "average precision"
-
-Source = str | PathLike
-
-
-def read_scalars(paths: Source | Sequence[Source]) -> list[dict[str, Any]]:
-    """Read what mmengine's ``LocalVisBackend`` writes: ``vis_data/scalars.json``, one JSON object a line.
-
-    Args:
-        paths: a file, or those of a run and its resumptions in the order in which they ran.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line is no JSON object (a last one cut off by a kill is passed over).
-    """
-    records = []
-    for path in [paths] if isinstance(paths, (str, PathLike)) else paths:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                if number < len(lines):
-                    raise ValueError(f"{path}, line {number}: must be a JSON object, but {error}") from error
-    return records
 
 
 def training_curves(
@@ -69,13 +42,12 @@ def training_curves(
         ValueError: there is nothing to draw.
     """
     records = _records(scalars)
-    train = _superseded([record for record in records if _loss_names([record]) or "lr" in record])
-    val = _superseded([record for record in records if any("/" in name for name in record)])
+    train, val = split_records(records)
     by_epoch = any("epoch" in record for record in train) or not train
     panels = [
-        (LOSSES, _loss_names(train), train, "iteration"),
+        (LOSSES, loss_names(train), train, "iteration"),
         (LEARNING_RATE, ["lr"] if any("lr" in record for record in train) else [], train, "iteration"),
-        (AVERAGE_PRECISION, _metric_names(val), val, "epoch" if by_epoch else "iteration"),
+        (AVERAGE_PRECISION, metric_names(val), val, "epoch" if by_epoch else "iteration"),
     ]
     panels = [panel for panel in panels if panel[1]]
     if not panels:
@@ -146,33 +118,6 @@ def _records(scalars: Any) -> list[Mapping[str, Any]]:
     return list(scalars)
 
 
-def _step(record: Mapping[str, Any]) -> int:
-    return record.get("step", record.get("iter", 0))
-
-
-def _superseded(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Drop what a later record of the same or an earlier step replaces."""
-    kept: list[Mapping[str, Any]] = []
-    for record in records:
-        while kept and _step(kept[-1]) >= _step(record):
-            kept.pop()
-        kept.append(record)
-    return kept
-
-
-def _loss_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of losses, the sum first."""
-    names = dict.fromkeys(name for record in records for name in record if "loss" in name and "/" not in name)
-    return sorted(names, key=lambda name: name != "loss")
-
-
-def _metric_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the usual metrics; of the first few others where there are none of those."""
-    names = list(dict.fromkeys(name for record in records for name in record if "/" in name))
-    usual = [name for name in names if name.rpartition("/")[2] in USUAL_METRICS]
-    return usual or names[:4]
-
-
 def _draw_panels(panels: Sequence[tuple], out_file: Path, title: str | None) -> Path:
     width, height = 4.6 * len(panels), 4.3
     figure = new_figure(width, height)
@@ -201,7 +146,7 @@ def _draw_panel(
     """Draw the series of one panel; return the lines, for the legend."""
     lines, broken = [], {}
     for index, key in enumerate(series):
-        points = [(_step(record), float(record[key])) for record in records if key in record]
+        points = [(step_of(record), float(record[key])) for record in records if key in record]
         steps, values = np.array(points).T
         broken[key] = int((~np.isfinite(values)).sum())
         undefined = values < 0 if name == AVERAGE_PRECISION else False
@@ -213,9 +158,9 @@ def _draw_panel(
     axis.set_title(name, fontsize=11, loc="left", pad=18 if note else 6)
     axis.text(0, 1.02, note, transform=axis.transAxes, fontsize=8, color=NOTE)
     axis.set_xlabel(unit)
-    _finish(axis, name, np.concatenate([line.get_ydata() for line in lines]))
+    set_scales(axis, name, np.concatenate([line.get_ydata() for line in lines]))
     if len(records) == 1:
-        axis.set_xlim(_step(records[0]) - 0.5, _step(records[0]) + 0.5)
+        axis.set_xlim(step_of(records[0]) - 0.5, step_of(records[0]) + 0.5)
     return lines
 
 
@@ -228,17 +173,17 @@ def _best(line, unit: str) -> str:
     return f"best {line.get_label()}: {values[best]:.3f} ({unit} {steps[best]:g})"
 
 
-def _finish(axis, name: str, values: np.ndarray) -> None:
-    """Set scales and ticks to what the panel shows."""
+def set_scales(axis, kind: str, values: np.ndarray) -> None:
+    """Set scales and ticks of a panel to what it shows: :data:`LOSSES`, and so on, or anything else."""
     from matplotlib.ticker import MaxNLocator
 
     values = values[np.isfinite(values)]
     axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     tidy(axis)
-    if name == LOSSES and values.size and values.min() > 0 and values.max() > 30 * values.min():
+    if kind == LOSSES and values.size and values.min() > 0 and values.max() > 30 * values.min():
         axis.set_yscale("log")
-    elif name == LEARNING_RATE:
+    elif kind == LEARNING_RATE:
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.set_ylim(bottom=0)
-    elif name == AVERAGE_PRECISION:
+    elif kind == AVERAGE_PRECISION:
         axis.set_ylim(0, 1 if values.size and values.max() > 0.5 else None)

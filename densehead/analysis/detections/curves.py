@@ -107,14 +107,14 @@ def mean_average_precision(curves: Sequence[ClassCurve]) -> float:
 def mean_at_scores(curves: Sequence[ClassCurve]) -> np.ndarray:
     """Return (3, 201): mean precision, recall and F1 of the classes that have an object, at :data:`SCORES`.
 
-    Where no class has a detection left the precision is NaN; classes without one do not count in its mean.
+    Classes that have no detection left do not count in the mean of the precision, which is NaN once they are the more.
     """
     every = np.stack([curve.at_scores(SCORES) for curve in curves if curve.num_gts])
     has_precision = ~np.isnan(every[:, 0])
     total = np.where(has_precision, every[:, 0], 0).sum(0)
     count = has_precision.sum(0)
-    mean = every[:, :].mean(0)
-    mean[0] = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+    mean = every.mean(0)
+    mean[0] = np.divide(total, count, out=np.full(len(count), np.nan), where=2 * count >= len(every))
     return mean
 
 

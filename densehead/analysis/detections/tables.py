@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from densehead.analysis.detections import curves as along
 from densehead.analysis.detections.confusion import COLUMN_NAME, ROW_NAMES
 from densehead.analysis.detections.errors import MEANING
 from densehead.analysis.detections.report import DetectionReport
-from densehead.evaluation.tables import format_table, format_value
+from densehead.evaluation.tables import format_table, format_value, write_csv
 
 CLASS_COLUMNS = ("class", "objects", "detections", "ap", "threshold", "precision", "recall", "f1")
 MANY = 30  # classes of which a table on the screen shows the best and the worst
@@ -76,14 +75,6 @@ def write_tables(report: DetectionReport, folder: Path, images: Sequence[Mapping
     )
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV file; what is undefined (NaN) is left empty."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows([_shortened(value) for value in row] for row in rows)
-
-
 def _curve_rows(report: DetectionReport) -> Iterable[Sequence[Any]]:
     """Rows of the curves against the recall and against the score, of each class and of their mean."""
     counting = [(name, curve) for name, curve in zip(report.classes, report.curves, strict=True) if curve.num_gts]
@@ -113,13 +104,6 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 def _signed(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:+.3f}"
-
-
-def _shortened(value: Any) -> Any:
-    """A number of six digits; nothing for what is undefined."""
-    if isinstance(value, float | np.floating):
-        return "" if math.isnan(value) else f"{value:.6g}"
-    return value
 
 
 def _finite(value: Any) -> Any:
