@@ -95,12 +95,15 @@ def smoothed(key: str, values: np.ndarray, window: int) -> np.ndarray:
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Return (n,) means of the finite ones among the ``window`` values around each; NaN where there is none."""
+    """Return (n,) means of the finite ones among the ``window`` (an odd number) values around each; NaN without one.
+
+    Towards the ends the window narrows on both sides, so that a slope stays one.
+    """
     is_finite = np.isfinite(values)
     totals, counts = (np.cumsum(np.append(0, one)) for one in (np.where(is_finite, values, 0), is_finite))
     place = np.arange(len(values))
-    begin = np.maximum(place - (window - 1) // 2, 0)
-    end = np.minimum(place + window // 2 + 1, len(values))
+    reach = np.minimum(window // 2, np.minimum(place, place[::-1]))
+    begin, end = place - reach, place + reach + 1
     count = counts[end] - counts[begin]
     return np.divide(totals[end] - totals[begin], count, out=np.full(len(values), math.nan), where=count > 0)
 
