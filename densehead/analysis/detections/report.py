@@ -12,7 +12,15 @@ from densehead.analysis.detections import curves as along
 from densehead.analysis.detections.breakdown import LOOSE_IOU, forgiving_curves
 from densehead.analysis.detections.confusion import confusion_matrix, most_confused
 from densehead.analysis.detections.curves import ClassCurve
-from densehead.analysis.detections.errors import Cost, Errors, cost_of_errors, find_errors
+from densehead.analysis.detections.errors import (
+    FALSE_NEGATIVES,
+    FALSE_POSITIVES,
+    KINDS,
+    Cost,
+    Errors,
+    cost_of_errors,
+    find_errors,
+)
 from densehead.analysis.detections.images import ImageScores, score_images
 from densehead.analysis.detections.matching import Matches, match
 from densehead.analysis.detections.overlaps import find_overlaps
@@ -33,6 +41,7 @@ class DetectionReport:
         curves: of each class.
         confusion: (C + 2, C + 1), see :func:`confusion_matrix`.
         matches: who found whom.
+        is_kept: (n,) bool, detections of ``score_thr`` or more.
         errors: the kind of every error.
         costs: by kind.
         forgiving: (101,) mean precisions, see :func:`forgiving_curves`.
@@ -46,6 +55,7 @@ class DetectionReport:
     curves: list[ClassCurve]
     confusion: np.ndarray
     matches: Matches
+    is_kept: np.ndarray
     errors: Errors
     costs: dict[str, Cost]
     forgiving: dict[str, np.ndarray]
@@ -69,9 +79,17 @@ class DetectionReport:
         return [*rows, {**mean, **{key: float(value) for key, value in reached.items()}}]
 
     def error_rows(self) -> list[dict[str, Any]]:
-        """Return a row for each kind of error: how often it was made, and what the mean AP gains without it."""
+        """Return a row for each kind of error.
+
+        ``count`` is how often it was made, ``kept`` how often by detections of ``score_thr`` or more (None for missed
+        objects, which depend on all), ``gain`` what the mean AP gains without it.
+        """
+        kept = {kind: int((self.errors.is_of(kind) & self.is_kept).sum()) for kind in KINDS[:-1]}
+        kept[FALSE_POSITIVES] = int((self.matches.is_wrong & self.is_kept).sum())
+        kept[FALSE_NEGATIVES] = int(self.images.missed.sum())
         return [
-            {"kind": kind, "count": int(cost.count.sum()), "gain": cost.mean_gain} for kind, cost in self.costs.items()
+            {"kind": kind, "count": int(cost.count.sum()), "kept": kept.get(kind), "gain": cost.mean_gain}
+            for kind, cost in self.costs.items()
         ]
 
     def confused(self, count: int = 10) -> list[dict[str, Any]]:
@@ -145,6 +163,7 @@ def analyse(
             detections, truth, overlaps, num_classes=len(classes), iou_thr=iou_thr, score_thr=score_thr
         ),
         matches=matches,
+        is_kept=detections.scores >= score_thr,
         errors=errors,
         costs=cost_of_errors(detections, truth, matches, errors, len(classes)),
         forgiving=forgiving_curves(

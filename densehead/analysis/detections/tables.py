@@ -32,9 +32,9 @@ def report_text(report: DetectionReport) -> str:
     if len(shown) < len(rows):
         table += f"\nthe {MANY // 2} best and the {MANY // 2} worst of {len(rows)} classes; all are in classes.csv"
     errors = format_table(
-        ("error", "how often", "AP without it"),
+        ("error", "how often", f"score >= {report.score_thr:.3g}", "AP without it"),
         [
-            [f"{row['kind']}: {MEANING[row['kind']]}", str(row["count"]), _signed(row["gain"])]
+            [f"{row['kind']}: {MEANING[row['kind']]}", str(row["count"]), _count(row["kept"]), _signed(row["gain"])]
             for row in report.error_rows()
         ],
     )
@@ -42,7 +42,8 @@ def report_text(report: DetectionReport) -> str:
     forgiven = "  ".join(f"{name} {values.mean():.3f}" for name, values in report.forgiving.items())
     return "\n\n".join(
         [
-            f"{report.num_images} images, IoU >= {report.iou_thr:g}; each class at its threshold of best F1\n{table}",
+            f"{report.num_images} images, IoU >= {report.iou_thr:g}; each class with the scores of its own best F1, "
+            f"the mean with those of the best mean F1\n{table}",
             errors,
             f"forgiving one error after the other: {forgiven}",
             f"taken for another class (score >= {report.score_thr:.3g}): {confused or 'none'}",
@@ -100,6 +101,10 @@ def _error_rows(report: DetectionReport) -> Iterable[Sequence[Any]]:
 def _cells(row: Mapping[str, Any]) -> list[str]:
     name, objects, detections, *numbers = (row[key] for key in CLASS_COLUMNS)
     return [name, str(objects), str(detections), *(format_value(number) for number in numbers)]
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else str(value)
 
 
 def _signed(value: float) -> str:

@@ -89,7 +89,7 @@ def draw_images(scenes: Scenes, report: DetectionReport, images: Sequence[int], 
 
 def _picture(scenes: Scenes, report: DetectionReport, image: int, drawer: DetLocalVisualizer) -> np.ndarray:
     truth, detections, matches = scenes.truth, scenes.detections, report.matches
-    is_kept = detections.scores >= report.score_thr
+    is_kept = report.is_kept
     is_found = np.append(is_kept, False)[matches.det_of_gt]
     objects = np.flatnonzero((truth.images == image) & ~truth.ignored)
     ignored = np.flatnonzero((truth.images == image) & truth.ignored)

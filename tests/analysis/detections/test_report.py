@@ -38,6 +38,10 @@ def test_the_parts_agree(scene, report):
     assert report.confusion[:-2].sum() == (~truth.ignored).sum() == sum(curve.num_gts for curve in report.curves)
     right = sum(curve.num_right[-1] for curve in report.curves if len(curve.scores))
     assert report.matches.is_right.sum() == right
+    errors = {row["kind"]: row for row in report.error_rows()}
+    assert sum(errors[kind]["kept"] for kind in list(errors)[:5]) == errors["false positives"]["kept"]
+    assert errors["false positives"]["kept"] == report.images.wrong.sum()
+    assert errors["false negatives"]["kept"] == report.images.missed.sum() > errors["false negatives"]["count"]
     rows = report.class_rows()
     assert [row["class"] for row in rows] == [*CLASSES, "mean"]
     assert rows[-1]["f1"] == pytest.approx(
