@@ -1,0 +1,1 @@
+"""From a config to what is looked at: assignments, data, detections, feature maps."""
