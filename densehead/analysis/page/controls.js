@@ -65,8 +65,9 @@ function showControls(scene) {
   byId("sort").value = state.sort;
   byId("next-missed").disabled = !index.images.some(hasMissed);
   for (const button of byId("shown").children) button.setAttribute("aria-pressed", isShown(button.dataset.shown));
-  const weightNames = shownColumns().map((number) => scene.columns[number].weightName);
-  byId("weight-name").textContent = [...new Set(weightNames)].join(", ");
+  const weights = new Set(shownColumns().map((number) => scene.columns[number].weightName));
+  const most = (name) => highestWeight(scene, name, state.object).toFixed(2);
+  byId("weights").textContent = [...weights].map((name) => `${name} up to ${most(name)}`).join(", ");
   showColumns();
   showLevels(scene);
   showFilm();

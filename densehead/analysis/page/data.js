@@ -28,12 +28,13 @@ function decodeScene(raw) {
   }));
   const columns = raw.columns.map((column) => decodeColumn(column, raw.boxes.length));
   const strides = [...new Set(columns.flatMap((column) => column.strides))].sort((a, b) => a - b);
-  return { name: raw.name, width: raw.width, height: raw.height, photo, objects, columns, strides };
+  const { name, width, height } = raw;
+  return { name, width, height, photo, objects, columns, strides };
 }
 
 /** What one rule did: its points, and how many positives each object has on each level. */
 function decodeColumn(raw, objectCount) {
-  const positives = decodePoints(raw.positives);
+  const positives = decodePoints(raw.positives, raw.strides);
   positives.object = Int32Array.from(raw.positives.object);
   positives.weight = Float32Array.from(raw.positives.weight, (one) => (one === null ? NaN : one / WEIGHT_STEPS));
   const counts = Array.from({ length: objectCount }, () => new Array(raw.strides.length).fill(0));
@@ -41,7 +42,7 @@ function decodeColumn(raw, objectCount) {
   const totals = counts.map((row) => row.reduce((sum, one) => sum + one, 0));
   return {
     positives,
-    ignored: decodePoints(raw.ignored),
+    ignored: decodePoints(raw.ignored, raw.strides),
     strides: raw.strides,
     weightName: raw.weight_name,
     counts,
@@ -50,12 +51,44 @@ function decodeColumn(raw, objectCount) {
   };
 }
 
-function decodePoints(raw) {
+/** The highest weight of a name, of all objects of an image or one: points of this weight are largest and opaque. */
+function highestWeight({ columns }, weightName, object) {
+  let highest = 0;
+  for (const { positives } of columns.filter((column) => column.weightName === weightName)) {
+    positives.weight.forEach((weight, i) => {
+      const counts = object === NO_OBJECT || positives.object[i] === object;
+      if (counts && weight > highest) highest = weight; // which NaN is not
+    });
+  }
+  return highest;
+}
+
+/** Points where they are drawn (x, y) and where they are (atX, atY): several anchors of a place are drawn around it. */
+function decodePoints(raw, strides) {
   const level = new Uint8Array(raw.x.length);
   let start = 0;
   raw.levels.forEach((count, number) => {
     level.fill(number, start, start + count);
     start += count;
   });
-  return { count: raw.x.length, x: Float32Array.from(raw.x), y: Float32Array.from(raw.y), level };
+  const [x, y] = [Float32Array.from(raw.x), Float32Array.from(raw.y)];
+  const points = { count: level.length, level, x, y, atX: x.slice(), atY: y.slice() };
+  for (const members of sharedPlaces(points)) {
+    members.forEach((i, turn) => {
+      const angle = (2 * Math.PI * turn) / members.length;
+      points.x[i] += (strides[level[i]] / 4) * Math.cos(angle);
+      points.y[i] += (strides[level[i]] / 4) * Math.sin(angle);
+    });
+  }
+  return points;
+}
+
+function sharedPlaces({ count, level, x, y }) {
+  const places = new Map();
+  for (let i = 0; i < count; i++) {
+    const key = `${level[i]} ${x[i]} ${y[i]}`;
+    if (places.has(key)) places.get(key).push(i);
+    else places.set(key, [i]);
+  }
+  return [...places.values()].filter((members) => members.length > 1);
 }

@@ -23,6 +23,7 @@ function buildList(scene) {
   if (missed) byId("summary").append(", ", textElement("span", warning, "missed"));
   const { titles, valuesOf } = columns.length > 1 ? totalsByColumn(columns) : countsByLevel(columns[0]);
   byId("objects").tHead.replaceChildren(headRow(titles));
+  byId("objects").classList.toggle("upright", titles.length > 3 && titles.some(([text]) => text.length > 5));
   const most = scene.objects.reduce((largest, object) => Math.max(largest, ...valuesOf(object)), 1);
   byId("objects").tBodies[0].replaceChildren(
     ...sorted(scene, columns).map((object) => objectRow(object, valuesOf(object), most, isMissedBy(columns, object))),
@@ -35,12 +36,13 @@ const countsByLevel = (column) => ({
 });
 
 const totalsByColumn = (columns) => ({
-  titles: withoutCommon(index.columns).map((text, number) => [text, `Positives of ${index.columns[number]}`]),
+  titles: shortTitles(index.columns).map((text, number) => [text, `Positives of ${index.columns[number]}`]),
   valuesOf: ({ number }) => columns.map((column) => column.totals[number]),
 });
 
-/** Titles without what all of them begin and end with, but for digits: FCOSHead and GFLHead are FCOS and GFL. */
-function withoutCommon(titles) {
+/** Titles without remarks and what all begin and end with, but for digits: FCOSHead, GFLHead (untrained): FCOS, GFL. */
+function shortTitles(longTitles) {
+  const titles = longTitles.map((title) => title.replace(/ \(.*\)$/, ""));
   const shortest = Math.min(...titles.map((title) => title.length));
   const isCommon = (at) => !/\d/.test(titles[0].at(at)) && titles.every((title) => title.at(at) === titles[0].at(at));
   let [start, end] = [0, 0];

@@ -10,7 +10,7 @@ const WARNING = "#e4002b";
 /** The radius of a point of full weight: it grows with the stride, and with the zoom as long as it stays a dot. */
 const dotRadius = (stride, scale, strides) => {
   const rank = strides.indexOf(stride) / Math.max(strides.length - 1, 1);
-  return Math.min(Math.max(0.3 * stride * scale, SMALLEST_DOT + 2.2 * rank), LARGEST_DOT * (0.5 + 0.5 * rank));
+  return Math.min(Math.max(0.33 * stride * scale, SMALLEST_DOT + 2.2 * rank), LARGEST_DOT * (0.5 + 0.5 * rank));
 };
 
 function paintPanel(panel) {
@@ -53,31 +53,41 @@ function paintFrames(panel, place, wanted) {
   panel.context.globalAlpha = 1;
 }
 
-function paintFrame({ context, column }, { scale, left, top }, object, alpha) {
-  const [x, y] = [left + object.box[0] * scale, top + object.box[1] * scale];
-  const [width, height] = [object.width * scale, object.height * scale];
+/** Where an object's frame is in a picture, CSS pixels. That of a missed object is never too small to be seen. */
+function frameOf({ column }, { scale, left, top }, { number, box, width, height }) {
+  const isMissed = column.totals[number] === 0;
+  const [x, y] = [left + box[0] * scale, top + box[1] * scale];
+  if (!isMissed) return { isMissed, x, y, width: width * scale, height: height * scale };
+  const size = [width, height].map((side) => Math.max(side * scale + 2, SMALLEST_MISSED));
+  const start = [x - (size[0] - width * scale) / 2, y - (size[1] - height * scale) / 2];
+  return { isMissed, x: start[0], y: start[1], width: size[0], height: size[1] };
+}
+
+function paintFrame(panel, place, object, alpha) {
+  const { context } = panel;
+  const { isMissed, x, y, width, height } = frameOf(panel, place, object);
   context.globalAlpha = alpha;
-  if (column.totals[object.number] === 0) return missedFrame(context, x, y, width, height);
+  context.beginPath();
+  context.rect(x, y, width, height);
+  if (isMissed) return strokeMissed(context);
   const line = Math.min(width, height) < 24 ? 1.5 : 2;
   context.strokeStyle = "rgba(0, 0, 0, 0.55)";
   context.lineWidth = line + 1.6;
-  context.strokeRect(x, y, width, height);
+  context.stroke();
   context.strokeStyle = object.color;
   context.lineWidth = line;
-  context.strokeRect(x, y, width, height);
+  context.stroke();
 }
 
 /** Red dashes on white: to be told from the others in any colour vision. */
-function missedFrame(context, left, top, innerWidth, innerHeight) {
-  const [width, height] = [Math.max(innerWidth, SMALLEST_MISSED), Math.max(innerHeight, SMALLEST_MISSED)];
-  const [x, y] = [left - (width - innerWidth) / 2, top - (height - innerHeight) / 2];
+function strokeMissed(context) {
   context.strokeStyle = "#fff";
   context.lineWidth = 5;
-  context.strokeRect(x - 1, y - 1, width + 2, height + 2);
+  context.stroke();
   context.strokeStyle = WARNING;
   context.lineWidth = 3;
   context.setLineDash([7, 4]);
-  context.strokeRect(x - 1, y - 1, width + 2, height + 2);
+  context.stroke();
   context.setLineDash([]);
 }
 
@@ -107,10 +117,11 @@ function paintIgnored(panel, { scale, left, top }) {
 
 function paintPositives(panel, place) {
   const { context, column, scene } = panel;
+  const full = highestWeight(scene, column.weightName, state.object) || 1;
   for (let level = column.strides.length - 1; level >= 0; level--) {
     if (!isLevelShown(panel, level)) continue;
     const largest = dotRadius(column.strides[level], place.scale, scene.strides);
-    for (const [key, members] of bucketsOf(panel, level, place)) {
+    for (const [key, members] of bucketsOf(panel, level, full, place)) {
       const weight = (key % (WEIGHT_BUCKETS + 1)) / WEIGHT_BUCKETS;
       const radius = largest * (0.55 + 0.45 * Math.sqrt(weight));
       context.beginPath();
@@ -131,14 +142,14 @@ function paintPositives(panel, place) {
 }
 
 /** Points of a level that look the same, by object and weight: places in the picture, x and y in turn. */
-function bucketsOf(panel, level, { scale, left, top }) {
+function bucketsOf(panel, level, full, { scale, left, top }) {
   const { positives } = panel.column;
   const buckets = new Map();
   for (let i = 0; i < positives.count; i++) {
     if (positives.level[i] !== level || !isPositiveShown(panel, i)) continue;
     const [x, y] = [left + positives.x[i] * scale, top + positives.y[i] * scale];
     if (x < -9 || y < -9 || x > panel.width + 9 || y > panel.height + 9) continue;
-    const weight = Number.isNaN(positives.weight[i]) ? 1 : Math.min(Math.max(positives.weight[i], 0), 1);
+    const weight = Number.isNaN(positives.weight[i]) ? 1 : Math.min(Math.max(positives.weight[i] / full, 0), 1);
     const key = positives.object[i] * (WEIGHT_BUCKETS + 1) + Math.round(weight * WEIGHT_BUCKETS);
     if (!buckets.has(key)) buckets.set(key, []);
     buckets.get(key).push(x, y);

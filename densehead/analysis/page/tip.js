@@ -29,7 +29,7 @@ function tipLines({ scene, column }, hit) {
 
 function pointText(column, points, i) {
   const level = points.level[i];
-  return `level ${level}, stride ${column.strides[level]}, at (${rounded(points.x[i])}, ${rounded(points.y[i])})`;
+  return `level ${level}, stride ${column.strides[level]}, at (${rounded(points.atX[i])}, ${rounded(points.atY[i])})`;
 }
 
 function countText(column, { number }) {

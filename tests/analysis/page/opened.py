@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from densehead.analysis import AssignmentRecord
 from tests.analysis.page.scenes import HEIGHT, WIDTH
 from tests.browser import Browser
 
@@ -110,3 +111,16 @@ class OpenedPage:
             return canvas[y, x]
 
         return look_up
+
+
+def caption_of(title: str, record: AssignmentRecord) -> list[str]:
+    """Return what must be written above the picture of all levels of a record."""
+    missed, objects = int(record.is_missed().sum()), len(record.boxes)
+    some = f"⚠ {missed} of {objects} missed" if missed else "none missed" if objects else "no objects"
+    texts = [title, some, f"{len(record.prior_index)} positives"]
+    return texts + [f"{len(record.ignored_index)} ignored"] * bool(len(record.ignored_index))
+
+
+def captions(page: OpenedPage) -> list[list[str]]:
+    """Return what is written above each picture."""
+    return [page.texts(f"figure:nth-child({number + 1}) figcaption > *") for number in range(len(page.texts("figure")))]

@@ -8,6 +8,7 @@ from densehead.analysis import AssignmentRecord
 from densehead.analysis.scenes import Scene
 
 WIDTH, HEIGHT, STRIDES = 320, 240, (8, 16, 32)
+TITLES = ["AllHead", "FineHead", "CoarseHead"]
 HOSTILE = "</script><img src=x onerror=\"document.title='taken'\">&amp;<!--\u2028'\"`${1}"
 NAMES = ("cat", HOSTILE, "a class with a name that is too long to stand anywhere", "dog")
 #: Large, small, overlapping, and two between the points of all levels, which no rule below gives a point.
@@ -89,4 +90,4 @@ def empty_scene(number: int) -> Scene:
     nothing = AssignmentRecord(
         np.zeros((0, 4)), none, points, level, np.array(STRIDES), none, none, np.zeros(0), "centre-ness", none
     )
-    return make_scene(number, records=dict.fromkeys(("AllHead", "FineHead", "CoarseHead"), nothing))
+    return make_scene(number, records=dict.fromkeys(TITLES, nothing))
