@@ -1,0 +1,31 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from densehead.files import whole_file
+
+
+@pytest.mark.parametrize(("owner", "step"), [(os, "fsync"), (Path, "replace")])
+def test_a_file_is_whole_or_as_before(tmp_path, monkeypatch, owner, step):
+    path = tmp_path / "new" / "page.html"
+    with whole_file(path) as file:
+        file.write(b"fir")
+        assert not path.exists()
+        file.write(b"st")
+    assert path.read_bytes() == b"first"
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, step, killed)
+    with pytest.raises(KeyboardInterrupt), whole_file(str(path)) as file:
+        file.write(b"second")
+    assert path.read_bytes() == b"first"
+    assert os.listdir(path.parent) == ["page.html"]
+
+
+def test_an_error_of_the_writer_leaves_nothing(tmp_path):
+    with pytest.raises(TypeError), whole_file(tmp_path / "page.html") as file:
+        file.writelines([b"half", "no bytes"])
+    assert os.listdir(tmp_path) == []
