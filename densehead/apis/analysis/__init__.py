@@ -1,0 +1,1 @@
+"""What the tools in ``tools/analysis`` do, from a config to pictures and numbers."""
