@@ -25,6 +25,7 @@ SMALLEST_WIDTH = 460  # of a sheet, pixels: its legend needs them
 LEGEND_BESIDE = 28  # width of the legend in font sizes, where it stands beside the photo
 PAGE_RATIO = 2.2  # width to height of a sheet that is arranged freely
 SHOWN_CLASSES = 5  # of those of the objects, in the caption of the photo
+TIMES = "\u00d7"
 PHOTO = "photo"
 
 
@@ -72,8 +73,8 @@ def draw_sheet(scene: Scene, *, levels: bool = True, columns: int | None = None,
         panel_side: longer side of the panels, pixels; by the cells of the finest level if None.
 
     Returns:
-        A matplotlib ``Figure`` for ``savefig``. Its axes are labelled ``photo``, ``<title>/all``, ``<title>/<stride>``
-        and ``legend``; all but the last are in pixels of the image.
+        A matplotlib ``Figure`` for ``savefig``. Its axes are labelled ``photo``, ``<title>/all``,
+        ``<title>/<index of the level>`` and ``legend``; all but the last are in pixels of the image.
     """
     first = next(iter(scene.records.values()))
     rows = _rows(scene, levels, columns)
@@ -153,7 +154,7 @@ def _panels(title: str, record: AssignmentRecord, levels: bool) -> list[Panel]:
         on_level = record.counts().sum(0)
         for level, stride in enumerate(record.strides):
             caption = f"stride {stride:g}: {_many(on_level[level], 'positive')}"
-            panels.append(Panel(f"{title}/{stride:g}", caption, record, level))
+            panels.append(Panel(f"{title}/{level}", caption, record, level))
     return panels
 
 
@@ -168,7 +169,7 @@ def _objects(scene: Scene) -> str:
     """How many objects there are, and of which classes, the most frequent first."""
     labels = next(iter(scene.records.values())).labels
     found = sorted(zip(*np.unique(labels, return_counts=True), strict=True), key=lambda pair: -pair[1])
-    names = [f"{count} {class_name(scene, label)}" for label, count in found]
+    names = [f"{count} {TIMES} {class_name(scene, label)}" for label, count in found]
     more = [f"{len(names) - SHOWN_CLASSES} more classes"] if len(names) > SHOWN_CLASSES else []
     return ": ".join([_many(len(labels), "object"), *filter(None, [", ".join(names[:SHOWN_CLASSES] + more)])])
 

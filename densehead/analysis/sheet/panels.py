@@ -23,6 +23,7 @@ WARNING_WIDTH = 2.2  # pixels of the sheet, as the next two
 CLEARANCE, SMALLEST_FRAME = 3, 13
 CELL_FILL, CELL_EDGE = 0.12, 0.55  # opacity of cells, of that of their point
 FRAME, FAINT_FRAME = 0.9, 0.3  # opacity of frames
+MOST_LABELS = 100  # more objects are not named: one would see nothing but names
 
 
 def photo(scene: Scene, colors: Sequence[Color], size: tuple[int, int]) -> np.ndarray:
@@ -30,10 +31,10 @@ def photo(scene: Scene, colors: Sequence[Color], size: tuple[int, int]) -> np.nd
     nothing.
     """
     record = next(iter(scene.records.values()))
-    texts = [class_name(scene, label) for label in record.labels]
+    texts = [class_name(scene, label) for label in record.labels] if len(record.labels) <= MOST_LABELS else []
     scale = size[0] / scene.image.shape[1]
     image = np.asarray(Image.fromarray(scene.image).resize(size, _filter(scale)))
-    marks = Marks(record.boxes * scale, texts, list(colors), [False] * len(texts))
+    marks = Marks(record.boxes * scale, texts, list(colors), [False] * len(record.boxes))
     return draw_marks(image, marks, Style(min_side=0, line_width=max(1, size[0] / 400), only_free_labels=True))
 
 

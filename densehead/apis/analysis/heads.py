@@ -5,28 +5,26 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from densehead.arguments import accepted_keys, near
-from densehead.models.assigners import BaseAssigner
+from densehead.arguments import accepted_keys
 from densehead.models.heads import DenseHead
 from densehead.registry import MODELS, TASK_UTILS
 
 FOCAL = dict(type="FocalLoss", use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0)
 QUALITY_FOCAL = dict(type="QualityFocalLoss", use_sigmoid=True, beta=2.0, loss_weight=1.0)
+ANCHOR_CODER = dict(type="DeltaXYWHBBoxCoder", target_means=(0.0, 0.0, 0.0, 0.0), target_stds=(0.1, 0.1, 0.2, 0.2))
 #: What papers and configs set besides the defaults of the classes, as far as it bears on positives and their weights.
 PAPERS: dict[str, dict] = {
     "FCOSHead": dict(center_sampling=True, norm_on_bbox=True, centerness_on_reg=True, loss_bbox=dict(type="GIoULoss")),
-    "ATSSHead": dict(loss_cls=FOCAL, loss_bbox=dict(type="GIoULoss", loss_weight=2.0)),
+    "ATSSHead": dict(bbox_coder=ANCHOR_CODER, loss_cls=FOCAL, loss_bbox=dict(type="GIoULoss", loss_weight=2.0)),
     "GFLHead": dict(loss_cls=QUALITY_FOCAL, loss_bbox=dict(type="GIoULoss", loss_weight=2.0)),
-    "PAAHead": dict(loss_cls=FOCAL, loss_bbox=dict(type="GIoULoss", loss_weight=1.3)),
+    "PAAHead": dict(bbox_coder=ANCHOR_CODER, loss_cls=FOCAL, loss_bbox=dict(type="GIoULoss", loss_weight=1.3)),
     "AutoAssignHead": dict(loss_bbox=dict(type="GIoULoss", loss_weight=5.0)),
+    "NanoDetPlusHead": dict(norm_cfg=dict(type="BN")),
 }
-#: The coder of heads whose boxes are shifts and scales of an anchor; the others have their own by default.
-ANCHOR_CODER = dict(type="DeltaXYWHBBoxCoder", target_means=(0.0, 0.0, 0.0, 0.0), target_stds=(0.1, 0.1, 0.2, 0.2))
-for _name in ("ATSSHead", "PAAHead"):
-    PAPERS[_name]["bbox_coder"] = ANCHOR_CODER
 #: What the rules are asked for with by the configs of their papers.
 RULES: dict[str, dict] = {
     "ATSSAssigner": dict(topk=9),
@@ -71,14 +69,9 @@ def assigner_config(name: str, options: Mapping[str, Any], own: DenseHead) -> di
         own: the head that it is for.
 
     Raises:
-        ValueError: no assigner has this name.
+        KeyError: nothing has this name.
     """
     kind = TASK_UTILS.get(name)
-    if kind is None:
-        known = [key for key, one in TASK_UTILS.module_dict.items() if _is_assigner(one)]
-        raise ValueError(
-            f"--assigners {name}: there is no such assigner.{near(name, known)} There are {', '.join(sorted(known))}"
-        )
     ranges = {"regress_ranges": regress_ranges(own)} if "regress_ranges" in accepted_keys(kind) else {}
     return {"type": name, **ranges, **copy.deepcopy(RULES.get(name, {})), **options}
 
@@ -96,14 +89,13 @@ def head_config(name: str, options: Mapping[str, Any], own: DenseHead, own_cfg: 
         own_cfg: its config.
 
     Raises:
-        ValueError: no dense head has this name.
+        KeyError: nothing has this name.
+        ValueError: what has it is no dense head.
     """
     kind = MODELS.get(name)
     if not _is_head(kind):
-        known = [key for key, one in MODELS.module_dict.items() if _is_head(one)]
-        raise ValueError(
-            f"--heads {name}: there is no such head.{near(name, known)} There are {', '.join(sorted(known))}"
-        )
+        known = sorted(key for key, one in MODELS.module_dict.items() if _is_head(one))
+        raise ValueError(f"--heads {name}: that is no dense head, as these are: {', '.join(known)}")
     if kind is type(own):
         return {**copy.deepcopy(dict(own_cfg)), **options}
     strides = [stride[0] for stride in own.prior_generator.strides]
@@ -113,11 +105,9 @@ def head_config(name: str, options: Mapping[str, Any], own: DenseHead, own_cfg: 
         "regress_ranges": regress_ranges(own),
         "anchor_generator": {"type": "AnchorGenerator", **anchors},
         "feat_channels": own.feat_channels,
-        "norm_cfg": own_cfg.get("norm_cfg"),
-        "test_cfg": own.test_cfg,
+        "norm_cfg": {"type": "GN", "num_groups": math.gcd(32, own.feat_channels)},
     }
-    accepted = accepted_keys(kind)
-    fitted = {key: value for key, value in offered.items() if key in accepted and value is not None}
+    fitted = {key: offered[key] for key in accepted_keys(kind) if key in offered}
     cfg = {"type": name, "num_classes": own.num_classes, "in_channels": own.in_channels, **fitted}
     return {**cfg, **copy.deepcopy(PAPERS.get(name, {})), **options}
 
@@ -147,7 +137,3 @@ def regress_ranges(head: DenseHead) -> tuple[tuple[float, float], ...]:
 
 def _is_head(kind: Any) -> bool:
     return inspect.isclass(kind) and issubclass(kind, DenseHead) and kind.losses is not DenseHead.losses
-
-
-def _is_assigner(kind: Any) -> bool:
-    return inspect.isclass(kind) and issubclass(kind, BaseAssigner)
