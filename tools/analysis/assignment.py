@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a fresh clone need not be installed
 
 try:
+    from mmengine.device import get_device
     from mmengine.logging import MMLogger
 
     from densehead.apis import cli, load_config
@@ -42,8 +43,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--split", choices=["train", "val"], default="train", help="which data (train)")
     parser.add_argument("--no-augment", action="store_true", help="training images as validation has them")
     parser.add_argument("--seed", type=int, help="of augmentation and drawn weights; the config's if not given")
-    parser.add_argument("--device", default="cpu", help="where the network runs (cpu)")
-    parser.add_argument("--out", type=Path, default=Path("assignment"), help="folder for what is written (assignment)")
+    parser.add_argument("--device", help="where the network runs; a GPU where there is one if not given")
+    parser.add_argument("--out", type=Path, help="folder to write to; work_dirs/<name of the config>/assignment")
     parser.add_argument(
         "--no-levels", dest="levels", action="store_false", help="no panel for each level, only the one with all"
     )
@@ -60,7 +61,9 @@ def main() -> int:
 
     def work() -> None:
         cfg = read["cfg"] = load_config(args.config, args.cfg_options)
-        sheets, tally = SheetWriter(args.out, levels=args.levels, columns=args.columns, format=args.format), Tally()
+        out = args.out or Path("work_dirs", Path(args.config).stem, "assignment")
+        sheets = SheetWriter(out, levels=args.levels, columns=args.columns, format=args.format)
+        tally = Tally()
         scenes = collect_scenes(
             cfg,
             checkpoints=args.checkpoint,
@@ -72,7 +75,7 @@ def main() -> int:
             split=args.split,
             augment=not args.no_augment,
             seed=args.seed,
-            device=args.device,
+            device=args.device or get_device(),
         )
         for scene in scenes:
             print(sheets.write(scene))

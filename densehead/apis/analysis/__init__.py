@@ -1,1 +1,1 @@
-"""What the tools in ``tools/analysis`` do, from a config to pictures and numbers."""
+"""From a config to what is looked at: assignments, data, detections, feature maps."""

@@ -18,7 +18,13 @@ QUALITY_FOCAL = dict(type="QualityFocalLoss", use_sigmoid=True, beta=2.0, loss_w
 ANCHOR_CODER = dict(type="DeltaXYWHBBoxCoder", target_means=(0.0, 0.0, 0.0, 0.0), target_stds=(0.1, 0.1, 0.2, 0.2))
 #: What papers and configs set besides the defaults of the classes, as far as it bears on positives and their weights.
 PAPERS: dict[str, dict] = {
-    "FCOSHead": dict(center_sampling=True, norm_on_bbox=True, centerness_on_reg=True, loss_bbox=dict(type="GIoULoss")),
+    "FCOSHead": dict(
+        center_sampling=True,
+        norm_on_bbox=True,
+        centerness_on_reg=True,
+        conv_bias=True,
+        loss_bbox=dict(type="GIoULoss"),
+    ),
     "ATSSHead": dict(bbox_coder=ANCHOR_CODER, loss_cls=FOCAL, loss_bbox=dict(type="GIoULoss", loss_weight=2.0)),
     "GFLHead": dict(loss_cls=QUALITY_FOCAL, loss_bbox=dict(type="GIoULoss", loss_weight=2.0)),
     "PAAHead": dict(bbox_coder=ANCHOR_CODER, loss_cls=FOCAL, loss_bbox=dict(type="GIoULoss", loss_weight=1.3)),
