@@ -127,6 +127,12 @@ def tested_dataset(cfg: Config) -> ConfigDict:
     return dataset
 
 
+def transform_name(step: Mapping) -> str:
+    """Return the name of the class of a pipeline's step, without its scope."""
+    kind = step["type"]
+    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
+
+
 def _set_work_dir(cfg: Config, work_dir: str | None) -> None:
     name = Path(cfg.filename).stem if cfg.filename else "run"
     cfg.work_dir = work_dir or cfg.get("work_dir") or os.path.join("work_dirs", name)

@@ -17,7 +17,7 @@ from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
-from densehead.apis.config import require_checkpoint, tested_dataset
+from densehead.apis.config import require_checkpoint, tested_dataset, transform_name
 from densehead.apis.options import load_config
 from densehead.apis.upgrade import check_spelling
 from densehead.engine.checkpoints import load_for
@@ -134,15 +134,12 @@ def _metainfo(config: Config) -> dict:
 
 def _pipeline(config: Config, from_array: bool) -> Compose:
     """Return the transforms of the test set, without those that read a truth."""
-    steps = [dict(one) for one in tested_dataset(config).pipeline if not _kind(one).startswith("LoadAnnotations")]
+    steps = [
+        dict(one) for one in tested_dataset(config).pipeline if not transform_name(one).startswith("LoadAnnotations")
+    ]
     if from_array:
         steps[0]["type"] = "LoadImageFromNDArray"
     return Compose(steps)
-
-
-def _kind(step: Mapping) -> str:
-    kind = step["type"]
-    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
 
 
 def _described(image: Image) -> dict:

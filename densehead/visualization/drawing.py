@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from densehead.visualization.labels import place_labels
+from densehead.visualization.labels import are_free, place_labels
 from densehead.visualization.palette import Color, readable_on
 
 SMALLEST_FONT = 10
@@ -30,6 +30,7 @@ class Style:
         min_side: a picture whose longer side is shorter is enlarged by a whole factor, pixels.
         max_side: a picture whose longer side is longer is reduced to it, pixels; none is if None.
         font_file: a TrueType font (one with your script's letters); DejaVu Sans if None.
+        only_free_labels: leave out labels that would hide an object or another label.
     """
 
     line_width: float | None = None
@@ -38,6 +39,7 @@ class Style:
     min_side: int = 480
     max_side: int | None = None
     font_file: str | None = None
+    only_free_labels: bool = False
 
     def scale(self, image: np.ndarray) -> float:
         """Return the factor between a picture (H, W, 3) and its drawn copy."""
@@ -160,9 +162,10 @@ def _draw_labels(draw: ImageDraw.ImageDraw, boxes: np.ndarray, marks: Marks, sty
     pad = max(1, round(0.16 * font.size))
     height = sum(font.getmetrics())
     sizes = np.array([[font.getlength(text) + 2 * pad, height] for text in marks.texts])
-    for place, text, color, dashed in zip(
-        place_labels(boxes, np.ceil(sizes), draw.im.size), marks.texts, marks.colors, marks.dashed, strict=True
-    ):
+    places = place_labels(boxes, np.ceil(sizes), draw.im.size)
+    is_shown = are_free(places, boxes) if style.only_free_labels else np.ones(len(places), bool)
+    for index in np.flatnonzero(is_shown):
+        place, text, color, dashed = places[index], marks.texts[index], marks.colors[index], marks.dashed[index]
         ink = style.text_color or readable_on(color)
         ground = color if style.text_color is None else readable_on(style.text_color)
         left, top, right, bottom = place.round()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 ON_LABEL, ON_OWN_OBJECT, ON_OTHER_OBJECT, MOVED = 6.0, 1.0, 0.8, 0.5
+HIDDEN_LABEL, HIDDEN_OBJECT = 0.1, 0.2  # shares that may be covered
 
 
 def place_labels(boxes: np.ndarray, sizes: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
@@ -36,6 +37,24 @@ def place_labels(boxes: np.ndarray, sizes: np.ndarray, canvas: tuple[int, int]) 
         on_labels = _overlap(candidates[index], placed[:index]).sum(1) / area[index]
         placed[index] = candidates[index, np.argmin(cost[index] + ON_LABEL * on_labels)]
     return placed
+
+
+def are_free(places: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Tell which labels hide nothing: no label before them that is free itself, and no fifth of an object.
+
+    Args:
+        places: (n, 4) xyxy of the labels.
+        boxes: (m, 4) xyxy of the objects.
+
+    Returns:
+        (n,) bool.
+    """
+    areas = [np.maximum((one[:, 2:] - one[:, :2]).prod(1), 1e-9) for one in (places, boxes)]
+    is_free = ((_overlap(places, boxes) / areas[1]).max(1, initial=0) <= HIDDEN_OBJECT).astype(bool)
+    on_labels = _overlap(places, places) / areas[0][:, None]
+    for index in range(len(places)):
+        is_free[index] &= (on_labels[index, :index][is_free[:index]] <= HIDDEN_LABEL).all()
+    return is_free
 
 
 def _candidates(boxes: np.ndarray, sizes: np.ndarray, canvas: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from densehead.visualization.labels import place_labels
+from densehead.visualization.labels import are_free, place_labels
 
 
 def shared(one, other):
@@ -52,3 +52,17 @@ def test_nothing_to_place_and_labels_larger_than_the_canvas():
     assert place_labels(np.zeros((0, 4)), np.zeros((0, 2)), (10, 10)).shape == (0, 4)
     (place,) = place_labels(np.array([[2.0, 2, 5, 5]]), np.array([[40, 12]]), (10, 10))
     assert place[:2].tolist() == [0, 0]
+
+
+def test_labels_that_hide_something_are_known():
+    """The first hides nothing, the second all of a small object, the third a label that is shown, the last two share a
+    place, of which the first to come is free.
+    """
+    boxes = np.array([[0, 20, 100, 120], [210, 5, 216, 9], [300, 300, 400, 400]], dtype=float)
+    places = np.array(
+        [[0, 0, 40, 12], [200, 0, 240, 12], [30, 4, 70, 16], [300, 320, 340, 332], [300, 320, 340, 332]], dtype=float
+    )
+    assert are_free(places, boxes).tolist() == [True, False, False, True, False]
+    assert are_free(places[1:2], boxes[:1]).tolist() == [True]
+    assert are_free(np.zeros((0, 4)), boxes).tolist() == []
+    assert are_free(places[:1], np.zeros((0, 4))).tolist() == [True]

@@ -28,6 +28,7 @@ class ATSSHead(AnchorHead):
     """
 
     quality_name = "centre-ness"
+    quality_is_predicted = False
 
     def __init__(
         self,

@@ -63,6 +63,7 @@ class AutoAssignHead(FCOSHead):
     """
 
     quality_name = "positive weight"
+    quality_is_predicted = True
 
     def __init__(
         self,

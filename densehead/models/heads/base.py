@@ -52,6 +52,7 @@ class DenseHead(BaseModule):
 
     map_names: tuple[str, ...] = ("cls_logits", "box_deltas", "quality_logits")
     quality_name: str = "IoU"  # what positive_weights are
+    quality_is_predicted: bool = True  # whether they depend on what the head puts out
 
     def __init__(
         self,
@@ -133,6 +134,13 @@ class DenseHead(BaseModule):
         if self.last_quality is None or len(self.last_quality) != count:
             return torch.ones(count, device=self.last_assignment.gt_index.device)
         return self.last_quality
+
+    @property
+    def assigns_by_predictions(self) -> bool:
+        """Whether it depends on what the head puts out which prior answers for which ground truth."""
+        if self.assigner is None or type(self).settle is not DenseHead.settle:
+            return True
+        return self.assigner.needs_predictions
 
     @property
     def refines_detections(self) -> bool:

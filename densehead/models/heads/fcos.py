@@ -42,6 +42,7 @@ class FCOSHead(AnchorFreeHead):
     """
 
     quality_name = "centre-ness"
+    quality_is_predicted = False
 
     def __init__(
         self,

@@ -52,6 +52,7 @@ class PAAHead(ATSSHead):
     """
 
     quality_name = "IoU"
+    quality_is_predicted = True
 
     def __init__(
         self,

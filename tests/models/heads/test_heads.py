@@ -89,6 +89,21 @@ def test_weights_of_the_positives(name):
 
 
 @all_heads
+def test_what_depends_on_predictions_is_known(name):
+    """Other parameters change the assignment, or the weights, of the heads that say so, and of no others."""
+    head, seen = build(name), []
+    for _ in range(3):
+        head.loss(features(), samples([6, 5]))
+        seen.append((head.last_assignment.gt_index, head.positive_weights()))
+        with torch.no_grad():
+            for parameter in head.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    (index, weights), *others = seen
+    assert all(torch.equal(index, other) for other, _ in others) != head.assigns_by_predictions
+    assert all(torch.equal(weights, other) for _, other in others) != head.quality_is_predicted
+
+
+@all_heads
 def test_without_truth_only_the_scores_are_trained(name):
     losses = build(name).loss(features(), samples([0, 0]))
     of_scores = [value for name, value in losses.items() if name in SCORE_LOSSES]

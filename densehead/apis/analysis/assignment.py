@@ -1,0 +1,92 @@
+"""From a config to scenes: images of its data set, and what heads, assigners or checkpoints make of their objects."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from densehead.analysis import Scene
+from densehead.apis.analysis.columns import Column, build_columns, needs_pairs, read_columns
+from densehead.apis.analysis.samples import build_dataset, choose_images, load_sample
+from densehead.engine.checks import check_classes, check_sections
+
+
+def collect_scenes(
+    cfg: Config,
+    *,
+    checkpoints: Sequence[str] = (),
+    heads: Sequence[str] = (),
+    assigners: Sequence[str] = (),
+    images: Sequence[str] = (),
+    indices: Sequence[int] = (),
+    num: int | None = None,
+    split: str = "train",
+    augment: bool = True,
+    seed: int | None = None,
+    device: str | torch.device = "cpu",
+) -> Iterator[Scene]:
+    """Yield images of a config's data set with the assignments that the losses of heads are computed on.
+
+    One image is in memory at a time. Everything is checked and built before the first is yielded.
+
+    Args:
+        cfg: of a detector, with data loaders.
+        checkpoints, heads, assigners: what is compared; see :func:`.columns.build_columns`.
+        images, indices, num: which images, all if none is given; see :func:`.samples.choose_images`.
+        split, augment: of which data and through which pipeline; see :func:`.samples.build_dataset`.
+        seed: of augmentation and of drawn weights; ``randomness.seed`` of the config, or 0, if None. Images look as in
+            the first epoch of a training with this seed.
+        device: where the network runs.
+
+    Raises:
+        ValueError, FileNotFoundError: what cannot be shown; see the functions above.
+    """
+    check_sections(cfg, ["model"], cfg.filename)
+    seed = (cfg.get("randomness") or {}).get("seed") if seed is None else seed
+    seed = seed or 0
+    columns = build_columns(cfg, checkpoints=checkpoints, heads=heads, assigners=assigners, seed=seed, device=device)
+    dataset = build_dataset(cfg, split, augment=augment)
+    check_classes(columns[0].detector, dataset, f"{split}_dataloader.dataset")
+    chosen = choose_images(dataset, images=images, indices=indices, num=num)
+    return (read_scene(columns, load_sample(dataset, index, seed), dataset.metainfo["classes"]) for index in chosen)
+
+
+def read_scene(columns: Sequence[Column], packed: dict, class_names: Sequence[str]) -> Scene:
+    """Return an image and what each column assigns on it.
+
+    Args:
+        columns: of :func:`.columns.build_columns`.
+        packed: ``inputs`` (C, H, W) and ``data_samples``, as a pipeline packs them.
+        class_names: of the data set.
+    """
+    preprocessor = columns[0].detector.data_preprocessor
+    sample = packed["data_samples"]
+    samples = [copy.deepcopy(sample) for _ in range(1 + needs_pairs(columns))]
+    data = {"inputs": [packed["inputs"]] * len(samples), "data_samples": samples}
+    batch = preprocessor(data, training=True)
+    height, width = batch["data_samples"][0].img_shape[:2]
+    return Scene(
+        image=shown_image(batch["inputs"][0, :, :height, :width], preprocessor),
+        name=os.path.basename(sample.get("img_path", "")),
+        class_names=tuple(class_names),
+        records=read_columns(columns, batch["inputs"], batch["data_samples"]),
+    )
+
+
+def shown_image(image: Tensor, preprocessor: nn.Module) -> np.ndarray:
+    """Return (H, W, 3) RGB uint8 of an image (C, H, W) that a data preprocessor has normalised.
+
+    Pipelines load channels as BGR; an image whose channels the preprocessor reverses is RGB.
+    """
+    if preprocessor._enable_normalize:
+        image = image * preprocessor.std + preprocessor.mean
+    if not preprocessor._channel_conversion:
+        image = image.flip(0)
+    shown = image.round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(np.broadcast_to(shown, (*shown.shape[:2], 3)))

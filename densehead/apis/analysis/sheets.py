@@ -1,0 +1,85 @@
+"""Sheets of scenes as files, and a table of what was on them."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from densehead.analysis import Scene
+from densehead.analysis.sheet import draw_sheet
+from densehead.engine.files import AtomicBackend
+from densehead.evaluation.tables import format_table
+
+FORMATS = ("png", "pdf", "svg")
+
+
+class SheetWriter:
+    """Writes a sheet for each scene, ``<name of the image>.<format>``.
+
+    Args:
+        folder: for the files; made if it is not there. Files of the same names are replaced.
+        levels, columns: see :func:`densehead.analysis.sheet.draw_sheet`.
+        format: of ``FORMATS``.
+
+    Raises:
+        ValueError: another format, or fewer columns than one.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike, *, levels: bool = True, columns: int | None = None, format: str = "png"
+    ) -> None:
+        if format not in FORMATS:
+            raise ValueError(f"--format must be one of {', '.join(FORMATS)}, but got {format!r}")
+        if columns is not None and columns < 1:
+            raise ValueError(f"--columns must be at least 1, but got {columns}")
+        self.folder = Path(folder)
+        self.levels = levels
+        self.columns = columns
+        self.format = format
+        self._names: set[str] = set()
+
+    def write(self, scene: Scene) -> Path:
+        """Draw a scene, and return the path of its sheet."""
+        stem = name = Path(scene.name).stem or "image"
+        number = 1
+        while name in self._names:  # images of one name in several folders, or one image several times
+            number += 1
+            name = f"{stem}_{number}"
+        self._names.add(name)
+        content = io.BytesIO()
+        draw_sheet(scene, levels=self.levels, columns=self.columns).savefig(content, format=self.format)
+        path = self.folder / f"{name}.{self.format}"
+        AtomicBackend().put(content.getvalue(), path)
+        return path
+
+
+@dataclass
+class Tally:
+    """What was on the scenes of a comparison.
+
+    Attributes:
+        images: how many there were.
+        counts: {title: [objects, positives, objects without any]}.
+    """
+
+    images: int = 0
+    counts: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, scene: Scene) -> None:
+        """Count a scene."""
+        self.images += 1
+        for title, record in scene.records.items():
+            seen = self.counts.setdefault(title, [0, 0, 0])
+            for place, count in enumerate((len(record.boxes), len(record.prior_index), record.is_missed().sum())):
+                seen[place] += int(count)
+
+    def table(self) -> str:
+        """Return the counts, a line for each title."""
+        header = [f"{self.images} image{'s' * (self.images != 1)}", "objects", "positives", "per object", "without any"]
+        rows = []
+        for title, (objects, positives, missed) in self.counts.items():
+            mean = f"{positives / objects:.1f}" if objects else "-"
+            rows.append([title, f"{objects:,}", f"{positives:,}", mean, f"{missed:,}"])
+        return format_table(header, rows)

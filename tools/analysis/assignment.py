@@ -1,0 +1,89 @@
+#!/usr/bin/env python
+"""Show which points answer for which object: of heads, assigners or checkpoints, on images of a config's data set.
+
+python tools/analysis/assignment.py configs/quickstart/fcos_r18_digits.py --num 4
+python tools/analysis/assignment.py CONFIG --heads FCOSHead ATSSHead GFLHead --images street.jpg
+python tools/analysis/assignment.py CONFIG --assigners ATSSAssigner SimOTAAssigner:center_radius=1.5 \
+    --checkpoint work_dirs/run/epoch_12.pth
+
+docs/assignment.md says how to read what it writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a fresh clone need not be installed
+
+try:
+    from mmengine.device import get_device
+    from mmengine.logging import MMLogger
+
+    from densehead.apis import cli, load_config
+    from densehead.apis.analysis.assignment import collect_scenes
+    from densehead.apis.analysis.sheets import FORMATS, SheetWriter, Tally
+except ImportError as error:
+    sys.exit(f"error: {error}\nAll that is needed: pip install -r requirements.txt")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("config", help="config file")
+    parser.add_argument("--checkpoint", nargs="+", default=[], metavar="FILE", help="weights; several are compared")
+    rules = parser.add_mutually_exclusive_group()
+    named = {"nargs": "+", "default": [], "metavar": "NAME[:KEY=VALUE,...]"}
+    rules.add_argument("--heads", **named, help="compare these in the place of the config's head")
+    rules.add_argument("--assigners", **named, help="compare these in the config's head")
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument("--images", nargs="+", default=[], metavar="FILE", help="of the data set: names or paths")
+    images.add_argument("--index", nargs="+", type=int, default=[], help="of the images in the data set, from 0")
+    images.add_argument("--num", type=int, default=8, help="so many images, spread over the data set (8)")
+    parser.add_argument("--split", choices=["train", "val"], default="train", help="which data (train)")
+    parser.add_argument("--no-augment", action="store_true", help="training images as validation has them")
+    parser.add_argument("--seed", type=int, help="of augmentation and drawn weights; the config's if not given")
+    parser.add_argument("--device", help="where the network runs; a GPU where there is one if not given")
+    parser.add_argument("--out", type=Path, help="folder to write to; work_dirs/<name of the config>/assignment")
+    parser.add_argument(
+        "--no-levels", dest="levels", action="store_false", help="no panel for each level, only the one with all"
+    )
+    parser.add_argument("--columns", type=int, help="panels side by side on a sheet")
+    parser.add_argument("--format", choices=FORMATS, default="png", help="of the sheets (png)")
+    cli.add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    MMLogger.get_instance("assignment", log_level="WARNING")  # a word for every parameter is no news here
+    read = {}
+
+    def work() -> None:
+        cfg = read["cfg"] = load_config(args.config, args.cfg_options)
+        out = args.out or Path("work_dirs", Path(args.config).stem, "assignment")
+        sheets = SheetWriter(out, levels=args.levels, columns=args.columns, format=args.format)
+        tally = Tally()
+        scenes = collect_scenes(
+            cfg,
+            checkpoints=args.checkpoint,
+            heads=args.heads,
+            assigners=args.assigners,
+            images=args.images,
+            indices=args.index,
+            num=args.num,
+            split=args.split,
+            augment=not args.no_augment,
+            seed=args.seed,
+            device=args.device or get_device(),
+        )
+        for scene in scenes:
+            print(sheets.write(scene))
+            tally.add(scene)
+        print(f"\n{tally.table()}")
+
+    return cli.run(work, config=lambda: read.get("cfg"), show_traceback=args.traceback)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
