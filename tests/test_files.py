@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from densehead.files import whole_file
+from densehead.files import whole_file, whole_folder
 
 
 @pytest.mark.parametrize(("owner", "step"), [(os, "fsync"), (Path, "replace")])
@@ -28,4 +28,26 @@ def test_a_file_is_whole_or_as_before(tmp_path, monkeypatch, owner, step):
 def test_an_error_of_the_writer_leaves_nothing(tmp_path):
     with pytest.raises(TypeError), whole_file(tmp_path / "page.html") as file:
         file.writelines([b"half", "no bytes"])
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_folder_appears_with_all_its_files(tmp_path, exists):
+    path = tmp_path / "new"
+    if exists:
+        path.mkdir()
+    with whole_folder(path) as folder:
+        Path(folder, "a").write_text("a")
+        assert not path.exists() or not os.listdir(path)
+    assert os.listdir(path) == ["a"]
+    assert os.listdir(tmp_path) == ["new"]
+
+
+def test_a_folder_whose_writer_is_stopped_leaves_nothing(tmp_path):
+    def stop(file):
+        file.write_text("a")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "new") as folder:
+        stop(Path(folder, "a"))
     assert os.listdir(tmp_path) == []

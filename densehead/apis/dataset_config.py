@@ -11,7 +11,7 @@ from typing import Any
 from densehead.apis.options import load_config
 from densehead.apis.writing import SECTIONS, WIDTH, Code, as_text, config_text, datasets_of
 from densehead.datasets.formats import FoundDataset
-from densehead.engine.files import AtomicBackend
+from densehead.files import whole_file
 
 _OF_A_RUN = ("work_dir", "experiment_name", "launcher")  # of the base, whose folder is not to be written into
 _LONG_SIDE = 320  # of the images in training, pixels; smaller images are left as they are
@@ -72,7 +72,9 @@ def write_config(found: FoundDataset, file: str | os.PathLike, base: str | os.Pa
         raise ValueError(f"the config to write must end with .py, but got {path}")
     if os.path.lexists(path):
         raise ValueError(f"{path} is there already, and nothing is written over: give another name")
-    AtomicBackend().put(config_for(found, base, path).encode(), path)
+    text = config_for(found, base, path)
+    with whole_file(path) as opened:
+        opened.write(text.encode())
 
 
 def _read_base(found: FoundDataset, base: str | os.PathLike) -> dict:

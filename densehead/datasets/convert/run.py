@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from densehead.datasets.convert.coco import read_coco_split, write_coco
@@ -16,6 +14,7 @@ from densehead.datasets.convert.voc import read_voc_split, write_voc
 from densehead.datasets.convert.yolo import read_yolo_split, write_yolo
 from densehead.datasets.formats import FORMATS, FoundDataset, recognise
 from densehead.datasets.validate import listed
+from densehead.files import whole_folder
 
 _READERS = {"coco": read_coco_split, "voc": read_voc_split, "yolo": read_yolo_split}
 _WRITERS = {"coco": write_coco, "voc": write_voc, "yolo": write_yolo}
@@ -87,7 +86,7 @@ def convert(
     record = _read(found, splits)
     if images != "none":
         require_images([image for split in record.splits.values() for image in split.images])
-    with _appearing(out) as folder:
+    with whole_folder(out) as folder:
         options = {"keep_marked": keep_marked} if to == "yolo" else {}
         renamed = _WRITERS[to](record, folder, copies, **options)
         copies.bring(folder)
@@ -131,16 +130,3 @@ def _require_free(out: str | os.PathLike) -> None:
     if os.path.lexists(out) and not (os.path.isdir(out) and not os.listdir(out)):
         what = "holds files already" if os.path.isdir(out) else "is a file"
         raise ValueError(f"{out}: {what}; nothing is written over. Name a folder that does not exist, or an empty one")
-
-
-@contextlib.contextmanager
-def _appearing(out: str | os.PathLike) -> Iterator[str]:
-    """Give a folder beside ``out`` to write into, which becomes ``out`` at the end, and is removed after an error."""
-    out = os.path.realpath(out)
-    partial = os.path.join(os.path.dirname(out), f".{os.path.basename(out)}.{os.getpid()}.partial")
-    os.makedirs(partial)
-    try:
-        yield partial
-        os.rename(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
