@@ -112,7 +112,7 @@ function showFilm() {
     button.lastChild.textContent = most ? `⚠ ${most}` : "";
     const [is, was] = [number === state.image, button.getAttribute("aria-current") === "true"];
     button.setAttribute("aria-current", is);
-    if (is && !was) item.scrollIntoView({ block: "nearest", inline: "nearest" });
+    if (is && !was) scrollWithin(byId("film"), item);
   });
 }
 

@@ -25,6 +25,14 @@ function makeButton(text, action, { pressed = null, ...properties } = {}) {
   return button;
 }
 
+/** Bring an item of a box that scrolls into view, below what sticks to its top, and leave the page where it is. */
+function scrollWithin(box, item, stuck = 0) {
+  const [outer, inner] = [box.getBoundingClientRect(), item.getBoundingClientRect()];
+  const shift = (low, high, start, end) => Math.min(low - start, 0) + Math.max(high - end, 0);
+  box.scrollLeft += shift(inner.left, inner.right, outer.left, outer.right);
+  box.scrollTop += shift(inner.top, inner.bottom, outer.top + stuck, outer.bottom);
+}
+
 const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 const rounded = (value) => String(Math.round(value * 10) / 10);
 const sizeText = ({ width, height }) => `${rounded(width)} × ${rounded(height)} px`;

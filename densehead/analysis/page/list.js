@@ -40,15 +40,17 @@ const totalsByColumn = (columns) => ({
   valuesOf: ({ number }) => columns.map((column) => column.totals[number]),
 });
 
-/** Titles without remarks and what all begin and end with, but for digits: FCOSHead, GFLHead (untrained): FCOS, GFL. */
+/** Titles without remarks and the words that all begin and end with: FCOSHead, GFLHead (untrained) are FCOS, GFL. */
 function shortTitles(longTitles) {
   const titles = longTitles.map((title) => title.replace(/ \(.*\)$/, ""));
   const shortest = Math.min(...titles.map((title) => title.length));
-  const isCommon = (at) => !/\d/.test(titles[0].at(at)) && titles.every((title) => title.at(at) === titles[0].at(at));
+  const isCommon = (at) => titles.every((title) => title.at(at) === titles[0].at(at));
   let [start, end] = [0, 0];
   while (end < shortest && isCommon(-1 - end)) end++;
   while (start < shortest - end && isCommon(start)) start++;
-  return shortest === start + end ? titles : titles.map((title) => title.slice(start, title.length - end));
+  const before = /^.*[^A-Za-z0-9]|^/.exec(titles[0].slice(0, start))[0].length;
+  const after = /(?:[A-Z](?=[a-z])|[^A-Za-z0-9]).*$|$/.exec(titles[0].slice(titles[0].length - end))[0].length;
+  return shortest === before + after ? titles : titles.map((title) => title.slice(before, title.length - after));
 }
 
 function headRow(titles) {
@@ -95,5 +97,5 @@ function stepObject(step) {
   const start = step > 0 ? -1 : 0; // where none is chosen
   const next = rows[((at < 0 ? start : at) + step + rows.length) % rows.length];
   choose(Number(next.dataset.object));
-  next.scrollIntoView({ block: "nearest" });
+  scrollWithin(byId("list"), next, byId("objects").tHead.offsetHeight);
 }

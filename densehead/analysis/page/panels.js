@@ -14,6 +14,7 @@ function showPanels(scene) {
   const key = JSON.stringify([state.image, state.column, state.apart, strides]);
   if (key !== panelsKey) {
     panelsKey = key;
+    pointers.clear(); // what is pressed on a picture that goes is never let go of
     panels = shownColumns().flatMap((number) => panelsOf(scene, number));
     stage.replaceChildren(...panels.map((panel) => panel.figure));
     layoutPanels();
@@ -70,9 +71,12 @@ function countWhere(points, accepts) {
   return count;
 }
 
+/** Whether the window is narrow, and all of the page scrolls instead of its parts. */
+const isPageScrolled = () => getComputedStyle(stage).getPropertyValue("--flow").trim() === "page";
+
 /** Give all panels the size with which the image is largest. */
 function layoutPanels() {
-  const isPage = getComputedStyle(stage).getPropertyValue("--flow").trim() === "page"; // narrow: the page scrolls
+  const isPage = isPageScrolled();
   const room = { width: stage.clientWidth, height: isPage ? Infinity : stage.clientHeight };
   const { across, width, height } = bestSize(readScene(state.image), room);
   const alone = panels.length === 1 && !isPage; // then it has all the room

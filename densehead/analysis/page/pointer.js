@@ -12,20 +12,25 @@ function listenToPointer(panel) {
   );
   overlay.addEventListener("pointerup", (event) => release(panel, event));
   overlay.addEventListener("pointercancel", (event) => pointers.delete(event.pointerId));
-  overlay.addEventListener("pointerleave", () => setHover(null));
-  overlay.addEventListener("dblclick", (event) => {
-    const { object } = hitAt(panel, placeOf(panel, event));
-    if (object !== NO_OBJECT) zoomTo(panel.scene.objects[object], panel);
-    else zoomBy(2, panel, placeOf(panel, event));
-  });
-  overlay.addEventListener(
-    "wheel",
-    (event) => {
-      event.preventDefault();
-      zoomBy(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), panel, placeOf(panel, event));
-    },
-    { passive: false },
-  );
+  overlay.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && setHover(null));
+  overlay.addEventListener("dblclick", (event) => zoomInto(panel, event));
+  overlay.addEventListener("wheel", (event) => turnWheel(panel, event), { passive: false });
+}
+
+function zoomInto(panel, event) {
+  const { object } = hitAt(panel, placeOf(panel, event));
+  if (object === NO_OBJECT) return zoomBy(2, panel, placeOf(panel, event));
+  choose(object);
+  zoomTo(panel.scene.objects[object], panel);
+}
+
+/** Zoom, but where the page scrolls leave it the wheel, unless the picture is zoomed already. */
+function turnWheel(panel, event) {
+  if (isPageScrolled() && view.zoom === 1 && !event.ctrlKey) return;
+  event.preventDefault();
+  const lines = event.deltaMode ? 0.05 : 0.0015;
+  const rate = event.ctrlKey ? 0.01 : lines; // browsers tell of two fingers on a touchpad in this way
+  zoomBy(Math.exp(-event.deltaY * rate), panel, placeOf(panel, event));
 }
 
 function placeOf(panel, event) {
@@ -60,7 +65,7 @@ function release(panel, event) {
   const hit = hitAt(panel, placeOf(panel, event));
   if (hit.kind === "object") choose(nextOf(hit.objects.map((object) => object.number)));
   else if (hit.kind !== "ignored") choose(hit.object === state.object ? NO_OBJECT : hit.object);
-  if (event.pointerType !== "mouse") hover(panel, event);
+  hover(panel, event);
 }
 
 /** The smallest object at a place, and at further clicks those around it, at last none. */

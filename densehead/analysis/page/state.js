@@ -16,7 +16,7 @@ const state = {
 function readAddress() {
   const said = new URLSearchParams(location.hash.slice(1));
   const number = (key, count, otherwise) => {
-    const value = Number(said.get(key) ?? NaN);
+    const value = Number(said.get(key) || NaN);
     return Number.isInteger(value) && value >= 0 && value < count ? value : otherwise;
   };
   state.image = number("image", index.images.length + 1, 1) - 1;

@@ -68,10 +68,13 @@ def write_page(
 
 def is_run(titles: list[str]) -> bool:
     """Tell whether titles are checkpoints of one run: three or more that differ in one number, which grows."""
-    matches = [re.fullmatch(r"(\D*)(\d+)(.*)", one, re.DOTALL) for one in titles]
-    if len(titles) < 3 or None in matches or len({(one[1], one[3]) for one in matches}) > 1:
+    parts = [re.split(r"(\d+)", title) for title in titles]
+    if len(titles) < 3 or len({len(one) for one in parts}) > 1:
         return False
-    steps = [int(one[2]) for one in matches]
+    changing = [one for one in zip(*parts, strict=True) if len(set(one)) > 1]
+    if len(changing) != 1 or not all(part.isdigit() for part in changing[0]):
+        return False
+    steps = [int(part) for part in changing[0]]
     return steps == sorted(set(steps))
 
 

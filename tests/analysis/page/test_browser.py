@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from densehead.analysis.page import write_page
-from tests.analysis.page.opened import OpenedPage, caption_of, captions
+from tests.analysis.page.opened import PRESS, OpenedPage, caption_of, captions
 from tests.analysis.page.scenes import (
     BOXES,
     HOSTILE,
@@ -138,6 +138,10 @@ def test_objects(page, scenes):
     page.press("Escape")
     assert "object" not in page.state
     page.click("[data-shown='ignored']")
+    page.browser.point(*page.place(0, 52, 217), *PRESS, *PRESS)
+    assert page.painted().state["object"] == "3"
+    assert int(page.texts("#zoom-fit")[0].rstrip("%")) > 300
+    page.press("f", "Escape")
     for expected in ("0", "1", None):  # the smaller of two at a place, the larger, none
         page.tap(2, 130, 98)
         assert page.state.get("object") == expected
@@ -203,6 +207,20 @@ def test_every_control_has_a_name_and_can_be_reached(page):
     controls = page.browser.run(script)
     assert len(controls) > 25
     assert all(name.strip() and reach == 0 for name, reach in controls)
+
+
+@pytest.mark.parametrize(
+    ("titles", "short"),
+    [
+        (["FCOSHead", "ATSSHead (untrained)"], ["FCOS", "ATSS"]),
+        (["SimOTAAssigner", "ATSSAssigner:topk=9"], ["SimOTAAssigner", "ATSSAssigner:topk=9"]),
+    ],
+)
+def test_titles_in_the_list(browser, tmp_path, titles, short):
+    scene = make_scene(records=dict.fromkeys(titles, make_record()))
+    page = OpenedPage(browser, write_page(tmp_path / "page.html", [scene], title="t")).open()
+    assert [one[0] for one in captions(page)] == titles
+    assert page.texts("#objects thead th")[2:] == short
 
 
 def test_checkpoints_of_a_run(browser, tmp_path):

@@ -143,6 +143,8 @@ def test_screens(page, tmp_path, screen, dark):
     page.open("image=1", dark=dark, **screen)
     across = page.browser.run("return [document.documentElement.scrollWidth, innerWidth]")
     assert across[0] <= across[1]
+    page.press("ArrowRight", "ArrowLeft", "ArrowDown", "Escape")
+    assert page.browser.run("return [scrollX, scrollY]") == [0, 0]  # the picture stays in view
     page.browser.screenshot(tmp_path / "page.png")
     picture = Image.open(tmp_path / "page.png").convert("RGB")
     ratio = screen.get("ratio", 1)

@@ -224,6 +224,7 @@ def test_what_makes_no_page(tmp_path, scenes, options, message):
     ("titles", "expected"),
     [
         (["epoch_1.pth", "epoch_2.pth", "epoch_12.pth"], True),
+        (["R50, epoch_1.pth", "R50, epoch_2.pth", "R50, epoch_12.pth"], True),
         (["epoch_2.pth", "epoch_1.pth", "epoch_3.pth"], False),
         (["epoch_1.pth", "epoch_2.pth"], False),
         (["epoch_1.pth", "iter_2.pth", "epoch_3.pth"], False),
