@@ -25,6 +25,7 @@ from densehead.visualization import DetLocalVisualizer, Style, contact_sheet
 SHEET_PICTURES = 24  # on one sheet
 COLUMNS = 4
 CELL_STYLE = Style(min_side=360, max_side=420)
+PARTS = (("gt_instances", False), ("ignored_instances", True))  # of a sample, and whether its objects are ignored
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,6 @@ class Browser:
         *_, last = (one for one in _chain(self.dataset) if hasattr(one, "get_data_info"))
         infos = (last.get_data_info(index) for index in range(len(last)))
         return {info["img_path"]: info for info in infos}
-
-
-PARTS = (("gt_instances", False), ("ignored_instances", True))
 
 
 def browse(
