@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from densehead.files import whole_file, whole_folder
+from densehead.files import whole_file, whole_files, whole_folder
 
 
 @pytest.mark.parametrize(("owner", "step"), [(os, "fsync"), (Path, "replace")])
@@ -51,3 +51,32 @@ def test_a_folder_whose_writer_is_stopped_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "new") as folder:
         stop(Path(folder, "a"))
     assert os.listdir(tmp_path) == []
+
+
+def test_files_of_a_folder_appear_together(tmp_path):
+    out = tmp_path / "new" / "out"
+    with whole_files(out) as folder:
+        (folder / "a.txt").write_text("first")
+        (folder / "inner").mkdir()
+        (folder / "inner" / "b.txt").write_text("b")
+        assert not out.exists()
+    assert (out / "inner" / "b.txt").read_text() == "b"
+
+    def fail(folder):
+        (folder / "a.txt").write_text("second")
+        raise KeyError
+
+    with pytest.raises(KeyError), whole_files(out) as folder:
+        fail(folder)
+    assert (out / "a.txt").read_text() == "first"
+    with whole_files(out) as folder:
+        (folder / "a.txt").write_text("third")
+    assert (out / "a.txt").read_text() == "third"
+    assert sorted(os.listdir(out)) == ["a.txt", "inner"]  # what else is there stays
+    assert os.listdir(tmp_path) == ["new"]
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(ValueError, match="out is a file, but must be a folder"), whole_files(tmp_path / "out"):
+        pass

@@ -17,13 +17,13 @@ from densehead.evaluation.boxes import Boxes
 
 LOOSE_IOU = 0.1  # at which a box that is out of place is forgiven
 MEANING = {
-    "C75": "IoU of 0.75 or more",
-    "C50": "IoU of 0.5 or more",
-    "Loc": "boxes out of place forgiven: IoU of 0.1 or more",
-    "Sim": "and taking one class for a similar one (of the same supercategory)",
-    "Oth": "and taking one class for another",
-    "BG": "and taking background for an object",
-    "FN": "and objects that are not found",
+    "C75": "IoU 0.75",
+    "C50": "IoU 0.5",
+    "Loc": "IoU 0.1",  # boxes out of place are forgiven; from here on all that is above, too
+    "Sim": "similar class",  # of the same supercategory
+    "Oth": "any class",
+    "BG": "nothing there",
+    "FN": "not found",
 }
 
 
@@ -46,8 +46,9 @@ def forgiving_curves(
     """
     num_gts = count_truth(truth, num_classes)
 
-    def curves_of(matches: Matches, forgiven: np.ndarray = np.False_) -> np.ndarray:
-        counts = matches.is_right | matches.is_wrong & ~forgiven
+    def curves_of(matches: Matches, forgiven: np.ndarray | bool = False) -> np.ndarray:
+        """(classes with an object, 101), what is forgiven left out."""
+        counts = matches.is_right | (matches.is_wrong & np.logical_not(forgiven))
         kept = (one[counts] for one in (detections.scores, detections.labels, matches.is_right))
         return np.stack([one.precision_at_recalls for one in class_curves(*kept, num_gts) if one.num_gts])
 

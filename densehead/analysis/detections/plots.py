@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from densehead.analysis.detections import curves as along
+from densehead.analysis.detections.breakdown import MEANING
 from densehead.analysis.detections.confusion import COLUMN_NAME, ROW_NAMES
 from densehead.analysis.detections.errors import KINDS
 from densehead.analysis.detections.report import DetectionReport
@@ -22,15 +23,6 @@ NAMED_WORST = 6  # that are named where there are more classes
 SHOWN_CLASSES = 16  # whose errors are drawn
 NUMBERED_CLASSES = 22  # whose confusions are written as numbers
 KIND_COLORS = ("#0072b2", "#d55e00", "#cc79a7", "#e69f00", "#009e73", "#000000")
-FORGIVING_NAMES = {
-    "C75": "C75: IoU 0.75",
-    "C50": "C50: IoU 0.5",
-    "Loc": "Loc: IoU 0.1",
-    "Sim": "Sim: similar class",
-    "Oth": "Oth: any class",
-    "BG": "BG: nothing there",
-    "FN": "FN: not found",
-}
 #: The area above the stricter curve, up to the more lenient one.
 FORGIVING_COLORS = {
     "C75": "#ffffff",
@@ -211,7 +203,7 @@ def _draw_forgiving(axis: Axes, report: DetectionReport) -> None:
             values,
             color=FORGIVING_COLORS[name],
             linewidth=0,
-            label=f"{values.mean():.3f}  {FORGIVING_NAMES[name]}",
+            label=f"{values.mean():.3f}  {name}: {MEANING[name]}",
         )
         axis.plot(along.RECALLS, values, color=LINES[0], linewidth=0.6)
         below = values

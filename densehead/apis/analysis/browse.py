@@ -16,15 +16,16 @@ from mmengine.structures import InstanceData
 
 from densehead.apis.analysis.datasets import build_dataset
 from densehead.apis.analysis.inputs import as_picture, build_preprocessor, normalisation_of, preprocess, transforms_of
-from densehead.apis.analysis.outputs import written_whole
 from densehead.engine.hooks.seeds import SeededFetch, SeededIndex, mix
 from densehead.engine.hooks.visualization import read_rgb
+from densehead.files import whole_files
 from densehead.structures import DetDataSample
 from densehead.visualization import DetLocalVisualizer, Style, contact_sheet
 
 SHEET_PICTURES = 24  # on one sheet
 COLUMNS = 4
 CELL_STYLE = Style(min_side=360, max_side=420)
+PARTS = (("gt_instances", False), ("ignored_instances", True))  # of a sample, and whether its objects are ignored
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,7 @@ class Browser:
         self.dataset = build_dataset(cfg, split)
         self.preprocessor = build_preprocessor(cfg)
         self.split, self.seed, self.padding = split, seed, padding
-        transforms = list(transforms_of(self.dataset))
-        self._normalisation = normalisation_of(transforms)
-        self._is_truth_unscaled = _loads_truth_last(transforms)
+        self._normalisation = normalisation_of(transforms_of(self.dataset))
 
     def choose(self, count: int) -> list[int]:
         """Return the indices of ``count`` samples (all if there are fewer), drawn by the seed, ascending.
@@ -99,8 +98,6 @@ class Browser:
         inputs, sample = preprocess(packed, self.preprocessor, training=True)
         height, width = inputs.shape[-2:] if self.padding else sample.get("img_shape", shape)[:2]
         picture = as_picture(inputs[:, :height, :width], self.preprocessor, self._normalisation)
-        if self._is_truth_unscaled:
-            _scale_truth(sample)
         name = Path(sample.get("img_path", f"sample {index}")).name
         return View(index, f"{name} (input)", picture, sample)
 
@@ -139,9 +136,6 @@ class Browser:
         return {info["img_path"]: info for info in infos}
 
 
-PARTS = (("gt_instances", False), ("ignored_instances", True))
-
-
 def browse(
     browser: Browser,
     out_dir: str | os.PathLike,
@@ -164,7 +158,7 @@ def browse(
     drawer = DetLocalVisualizer()
     drawer.dataset_meta = browser.dataset.metainfo
     views, cells = [], []
-    with written_whole(out_dir) as folder:
+    with whole_files(out_dir) as folder:
         for index in track(browser.choose(count)):
             view = browser.view(index)
             views.append(view)
@@ -196,21 +190,6 @@ def _chain(dataset: Any) -> Iterator[Any]:
     while dataset is not None:
         yield dataset
         dataset = getattr(dataset, "dataset", None)
-
-
-def _loads_truth_last(transforms: Sequence[Any]) -> bool:
-    """Tell whether boxes are loaded after the image was resized, and so are in pixels of the original (test sets)."""
-    names = [type(one).__name__ for one in transforms]
-    resizes = [place for place, name in enumerate(names) if "Resize" in name]
-    loads = [place for place, name in enumerate(names) if name == "LoadAnnotations"]
-    return bool(resizes and loads and loads[-1] > resizes[0])
-
-
-def _scale_truth(sample: DetDataSample) -> None:
-    for name, _ in PARTS:
-        if "bboxes" in sample.get(name, ()):
-            instances = sample.get(name)
-            instances.bboxes = instances.bboxes * torch.tensor(sample.scale_factor).repeat(2)
 
 
 def _instances(objects: Sequence[Mapping]) -> InstanceData:

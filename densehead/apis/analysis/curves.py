@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from densehead.apis.analysis.outputs import written_whole
 from densehead.evaluation.tables import write_csv
+from densehead.files import whole_files
 from densehead.visualization.runs import Run, choose_keys, compare_runs, smoothed
 from densehead.visualization.scalars import read_scalars, scalar_files
 
@@ -64,7 +64,7 @@ def report_curves(
     if out_file.suffix != ".png":
         raise ValueError(f"--out must end with .png, but got {out_file}")
     chosen = choose_keys(runs, keys)
-    with written_whole(out_file.parent) as folder:
+    with whole_files(out_file.parent) as folder:
         compare_runs(runs, chosen, folder / out_file.name, smooth=smooth)
         rows = ((run.name, key, *row) for run in runs for key in chosen for row in _rows(run, key, smooth))
         write_csv(folder / f"{out_file.stem}.csv", ("run", "key", "step", "value", "smoothed"), rows)

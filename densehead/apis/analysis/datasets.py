@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
+from densehead.apis.analysis.samples import sources, with_truth
 from densehead.apis.config import tested_dataset
 from densehead.engine.checks import check_sections
 from densehead.registry import DATASETS, SCOPE
@@ -19,6 +20,8 @@ SPLITS = ("train", "val", "test")
 def build_dataset(cfg: Config, split: str) -> Any:
     """Build the data set of ``<split>_dataloader`` as the config has it, with its augmentation.
 
+    Where it is tested on, annotations are read before anything is resized, so that boxes follow the image.
+
     Args:
         cfg: stays as it is.
         split: one of :data:`SPLITS`.
@@ -26,7 +29,12 @@ def build_dataset(cfg: Config, split: str) -> Any:
     Raises:
         ValueError: the config has no such data loader, or none with a data set.
     """
-    return _build(cfg, _dataset_config(cfg, split))
+    dataset = copy.deepcopy(_dataset_config(cfg, split))
+    if split != "train":
+        for part in sources(dataset):
+            if part.get("pipeline"):
+                part.pipeline = with_truth(part.pipeline)
+    return _build(cfg, dataset)
 
 
 def build_tested_dataset(cfg: Config, split: str) -> Any:

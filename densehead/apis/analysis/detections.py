@@ -14,9 +14,9 @@ from densehead.analysis.detections.errors import BACKGROUND, BOTH, CLASSIFICATIO
 from densehead.analysis.detections.plots import draw_confusion, draw_curves, draw_errors
 from densehead.analysis.detections.report import DetectionReport, analyse
 from densehead.analysis.detections.tables import write_tables
-from densehead.apis.analysis.outputs import written_whole
 from densehead.apis.analysis.scenes import Scenes
 from densehead.engine.hooks.visualization import read_rgb
+from densehead.files import whole_files
 from densehead.structures import DetDataSample
 from densehead.visualization import SHEET_STYLE, DetLocalVisualizer, contact_sheet
 
@@ -55,7 +55,7 @@ def report_detections(
         score_thr=score_thr,
         supercategories=scenes.supercategories,
     )
-    with written_whole(out_dir) as folder:
+    with whole_files(out_dir) as folder:
         write_tables(report, folder, scenes.images)
         draw_curves(report, folder / "curves.png")
         draw_confusion(report, folder / "confusion.png")

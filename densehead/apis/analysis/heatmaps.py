@@ -13,9 +13,9 @@ from torch import nn
 from densehead.analysis.heatmaps import draw_heatmaps, read_levels
 from densehead.analysis.heatmaps.plots import CELL_STYLE
 from densehead.apis.analysis.inputs import as_picture, preprocess
-from densehead.apis.analysis.outputs import written_whole
 from densehead.apis.inference import pack_image
 from densehead.arguments import near
+from densehead.files import whole_files
 from densehead.models.heads import DenseHead
 from densehead.visualization import DetLocalVisualizer
 
@@ -67,7 +67,7 @@ def report_heatmaps(
     names = [f"{Path(image).stem}.png" for image in images]
     twice = Counter(names)
     names = [f"{number}_{name}" if twice[name] > 1 else name for number, name in enumerate(names, 1)]
-    with written_whole(out_dir) as folder:
+    with whole_files(out_dir) as folder:
         for image, name in zip(track(images), names, strict=True):
             _draw(model, image, folder / name, feature=feature, label=label, score_thr=score_thr)
     return [Path(out_dir, name) for name in names]

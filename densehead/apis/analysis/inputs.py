@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ def build_preprocessor(cfg: Config) -> nn.Module:
     )
 
 
-def normalisation_of(transforms: Sequence[Any]) -> Normalize | None:
+def normalisation_of(transforms: Iterable[Any]) -> Normalize | None:
     """Return the last ``Normalize`` of a pipeline, where the pipeline normalises and not the data preprocessor."""
     return next((one for one in reversed(list(transforms)) if isinstance(one, Normalize)), None)
 

@@ -112,8 +112,8 @@ def test_a_corrected_class_counts_there_once():
 
 
 def test_what_is_found_already_is_not_found_again():
-    """The object is found at 0.5; a wrong class on it at 0.9 is only taken away when it is corrected."""
-    errors, costs = errors_of(truth_of((at(0), 0)), found((at(0), 0, 0.5), (at(1), 1, 0.9)))
+    """One of two objects is found at 0.5; a wrong class on it at 0.9 is only taken away when it is corrected."""
+    errors, costs = errors_of(truth_of((at(0), 0), (at(40), 0)), found((at(0), 0, 0.5), (at(1), 1, 0.9)))
     assert kinds(errors) == ["right", "classification"]
     assert costs["classification"].gain[0] == 0
     assert np.isnan(costs["classification"].gain[1])

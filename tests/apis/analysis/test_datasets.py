@@ -12,7 +12,9 @@ def names(dataset):
 def test_training_set_as_it_is_trained_on_and_as_it_is_tested_on(config):
     assert "RandomFlip" in names(build_dataset(config, "train"))
     tested = build_tested_dataset(config, "train")
-    assert names(tested) == names(build_dataset(config, "test"))
+    assert names(tested) == names(build_tested_dataset(config, "test"))
+    assert names(tested) == ["LoadImageFromFile", "Resize", "LoadAnnotations", "PackDetInputs"]
+    assert names(build_dataset(config, "test")) == ["LoadImageFromFile", "LoadAnnotations", "Resize", "PackDetInputs"]
     assert tested.test_mode
     assert "train" in tested.ann_file
     assert "RandomFlip" in str(config.train_dataloader.dataset.pipeline)  # the config stays

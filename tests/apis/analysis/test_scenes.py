@@ -9,6 +9,7 @@ import torch
 
 from densehead.analysis.detections.report import analyse
 from densehead.apis import evaluate, prepare_test
+from densehead.apis.analysis import detections as detections_report
 from densehead.apis.analysis.detections import report_detections
 from densehead.apis.analysis.scenes import Scenes, detect_scenes, read_scenes
 from densehead.evaluation import CocoMetric
@@ -147,6 +148,13 @@ def scenes_of(config, tmp_path):
     return Scenes(empty.images, empty.meta, truth, detections)
 
 
+@pytest.fixture
+def without_plots(monkeypatch):
+    """The figures are tested elsewhere, and take a second."""
+    for name in ("draw_curves", "draw_confusion", "draw_errors"):
+        monkeypatch.setattr(detections_report, name, lambda report, out_file: None)
+
+
 def test_report_is_a_whole_folder(config, tmp_path):
     out = tmp_path / "report"
     report = report_detections(scenes_of(config, tmp_path), out, num_images=3)
@@ -160,7 +168,7 @@ def test_report_is_a_whole_folder(config, tmp_path):
     assert report.costs["classification"].count.sum() == 1
 
 
-def test_nothing_is_written_where_an_image_cannot_be_read(config, tmp_path):
+def test_nothing_is_written_where_an_image_cannot_be_read(config, tmp_path, without_plots):
     scenes = scenes_of(config, tmp_path)
     scenes.images[0]["img_path"] = str(tmp_path / "absent.jpg")
     with pytest.raises(FileNotFoundError, match=r"absent\.jpg"):
@@ -172,7 +180,7 @@ def test_nothing_is_written_where_an_image_cannot_be_read(config, tmp_path):
         report_detections(scenes, tmp_path / "report", num_images=-1)
 
 
-def test_marks_on_pictures(config, tmp_path, monkeypatch):
+def test_marks_on_pictures(config, tmp_path, monkeypatch, without_plots):
     """What is wrong says how; what is not found is marked among the truth."""
     from densehead.visualization import DetLocalVisualizer
 
