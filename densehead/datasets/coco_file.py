@@ -6,7 +6,7 @@ import contextlib
 import gc
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from numbers import Real
 
 import numpy as np
@@ -42,6 +42,27 @@ def read_coco(path: str, backend_args: Mapping | None = None, *, need_annotation
     Raises:
         ValueError: no JSON, or no COCO: the message names the file and the position or the key.
     """
+    content = open_coco(path, backend_args, need_annotations=need_annotations)
+    _refuse(entry_faults(content["images"], "images", IMAGE_KEYS), path)
+    _refuse(entry_faults(content["categories"], "categories", CATEGORY_KEYS), path)
+    _refuse(size_faults(content["images"]), path)
+    require_unique([image["id"] for image in content["images"]], "image id", path)
+    require_unique([category["id"] for category in content["categories"]], "category id", path)
+    require_unique([category["name"] for category in content["categories"]], "category name", path)
+    return content
+
+
+def open_coco(path: str, backend_args: Mapping | None = None, *, need_annotations: bool = True) -> dict:
+    """Read a COCO annotation file as far as its three lists, whose entries are not looked at.
+
+    Args:
+        path: the JSON file.
+        backend_args: of mmengine's file backend.
+        need_annotations: False allows a file without truth; its list is empty then.
+
+    Raises:
+        ValueError: no JSON, or no COCO: the message names the file and the position or the key.
+    """
     content = _parse(get(path, backend_args=backend_args), path)
     if not isinstance(content, dict):
         hint = " (a list is what detection results look like)" if isinstance(content, list) else ""
@@ -58,12 +79,6 @@ def read_coco(path: str, backend_args: Mapping | None = None, *, need_annotation
             )
         if not isinstance(content[key], list):
             raise ValueError(f"{path}: {key!r} must be a list, but is a {type(content[key]).__name__}")
-    _check_entries(content["images"], "images", IMAGE_KEYS, path)
-    _check_entries(content["categories"], "categories", CATEGORY_KEYS, path)
-    _check_sizes(content["images"], path)
-    require_unique([image["id"] for image in content["images"]], "image id", path)
-    require_unique([category["id"] for category in content["categories"]], "category id", path)
-    require_unique([category["name"] for category in content["categories"]], "category name", path)
     return content
 
 
@@ -77,20 +92,30 @@ def annotation_columns(annotations: Sequence[dict], path: str) -> dict[str, np.n
         ValueError: an annotation that lacks a field or has one of another type; the message names it.
     """
     try:
-        columns = {
-            "image_id": [one["image_id"] for one in annotations],
-            "category_id": [one["category_id"] for one in annotations],
-            "bbox": np.array([one["bbox"] for one in annotations], dtype=np.float64).reshape(len(annotations), 4),
-            "iscrowd": np.array([bool(one.get("iscrowd")) for one in annotations], dtype=bool),
-            "ignore": np.array([bool(one.get("ignore")) for one in annotations], dtype=bool),
-        }
-        area = np.array([one.get("area", np.nan) for one in annotations], dtype=np.float64)
+        columns = to_columns(annotations)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        _check_entries(annotations, "annotations", ANNOTATION_KEYS, path)
-        _check_numbers(annotations, path)
+        _refuse(entry_faults(annotations, "annotations", ANNOTATION_KEYS), path)
+        _refuse(number_faults(annotations), path)
         raise ValueError(f"{path}: an annotation cannot be read: {error}") from error
-    columns["area"] = np.where(np.isnan(area), columns["bbox"][:, 2] * columns["bbox"][:, 3], area)
     require_unique([one["id"] for one in annotations if "id" in one], "annotation id", path)
+    return columns
+
+
+def to_columns(annotations: Sequence[dict]) -> dict[str, np.ndarray | list]:
+    """Return what :func:`annotation_columns` does, of annotations that are known to be good.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: they are not.
+    """
+    columns = {
+        "image_id": [one["image_id"] for one in annotations],
+        "category_id": [one["category_id"] for one in annotations],
+        "bbox": np.array([one["bbox"] for one in annotations], dtype=np.float64).reshape(len(annotations), 4),
+        "iscrowd": np.array([bool(one.get("iscrowd")) for one in annotations], dtype=bool),
+        "ignore": np.array([bool(one.get("ignore")) for one in annotations], dtype=bool),
+    }
+    area = np.array([one.get("area", np.nan) for one in annotations], dtype=np.float64)
+    columns["area"] = np.where(np.isnan(area), columns["bbox"][:, 2] * columns["bbox"][:, 3], area)
     return columns
 
 
@@ -152,40 +177,54 @@ def _parse(data: bytes, path: str):
         raise ValueError(f"{path}: is no JSON but binary data ({error}); ann_file must name a JSON file") from error
 
 
-def _check_entries(entries: Sequence, name: str, keys: Mapping[str, type | tuple[type, ...]], path: str) -> None:
+def entry_faults(
+    entries: Sequence, name: str, keys: Mapping[str, type | tuple[type, ...]]
+) -> Iterator[tuple[int, str]]:
+    """Yield (index, what is wrong) of the entries of the list ``name`` that lack a key or have one of another type."""
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict):
-            raise ValueError(f"{path}: {name}[{index}] must be an object with {sorted(keys)}, but is {_short(entry)}")
+            yield index, f"{name}[{index}] must be an object with {sorted(keys)}, but is {_short(entry)}"
+            continue
         for key, kind in keys.items():
             if key not in entry:
-                raise ValueError(
-                    f"{path}: is no COCO annotation file: {name}[{index}] has no {key!r}; it has {sorted(entry)}"
-                )
+                yield index, f"is no COCO annotation file: {name}[{index}] has no {key!r}; it has {sorted(entry)}"
+                break
             if not isinstance(entry[key], kind):
                 wanted = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
-                raise ValueError(f"{path}: {name}[{index}][{key!r}] must be {wanted}, but is {_short(entry[key])}")
+                yield index, f"{name}[{index}][{key!r}] must be {wanted}, but is {_short(entry[key])}"
+                break
 
 
-def _check_sizes(images: Sequence[dict], path: str) -> None:
+def size_faults(images: Sequence[dict], skip: Collection[int] = ()) -> Iterator[tuple[int, str]]:
+    """Yield (index, what is wrong) of the images without a positive width and height, but for those to ``skip``."""
     for index, image in enumerate(images):
-        if not (image["height"] > 0 and image["width"] > 0):
-            raise ValueError(
-                f"{path}: images[{index}] ({image['file_name']!r}) must have a positive width and height in pixels, "
-                f"but has {image['width']} x {image['height']}"
+        if index not in skip and not (image["height"] > 0 and image["width"] > 0):
+            yield (
+                index,
+                f"images[{index}] ({image['file_name']!r}) must have a positive width and height in pixels, but has "
+                f"{image['width']} x {image['height']}",
             )
 
 
-def _check_numbers(annotations: Sequence[dict], path: str) -> None:
+def number_faults(annotations: Sequence[dict], skip: Collection[int] = ()) -> Iterator[tuple[int, str]]:
+    """Yield (index, what is wrong) of the annotations whose box or area are no numbers, but for those to ``skip``."""
     for index, annotation in enumerate(annotations):
+        if index in skip:
+            continue
         box = annotation["bbox"]
         if len(box) != 4 or not all(isinstance(number, Real) for number in box):
-            raise ValueError(
-                f"{path}: annotations[{index}]['bbox'] must be the 4 numbers x, y, width, height, but is {_short(box)}"
+            yield (
+                index,
+                f"annotations[{index}]['bbox'] must be the 4 numbers x, y, width, height, but is {_short(box)}",
             )
-        if not isinstance(annotation.get("area", 0), Real):
-            raise ValueError(
-                f"{path}: annotations[{index}]['area'] must be a number, but is {_short(annotation['area'])}"
-            )
+        elif not isinstance(annotation.get("area", 0), Real):
+            yield index, f"annotations[{index}]['area'] must be a number, but is {_short(annotation['area'])}"
+
+
+def _refuse(faults: Iterator[tuple[int, str]], path: str) -> None:
+    """Raise a ValueError of the first fault, if there is one."""
+    for _, text in faults:
+        raise ValueError(f"{path}: {text}")
 
 
 def _short(value) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,16 +166,22 @@ def require_unique(
     ids: Sequence[Hashable], what: str, where: str, advice: str = "Rename or remove one of them"
 ) -> None:
     """Raise a ValueError that names the first of ``ids`` which occurs twice."""
+    for one, first, position in repeated(ids):
+        raise ValueError(
+            f"{where}: the {what} {one!r} must occur once, but stands at positions {first} and {position}. {advice}"
+        )
+
+
+def repeated(ids: Sequence[Hashable]) -> Iterator[tuple[Hashable, int, int]]:
+    """Yield (id, its first position, this position) wherever one of ``ids`` occurs again."""
     if len(set(ids)) == len(ids):
         return
     first: dict[Hashable, int] = {}
     for position, one in enumerate(ids):
         if one in first:
-            raise ValueError(
-                f"{where}: the {what} {one!r} must occur once, but stands at positions {first[one]} and {position}. "
-                f"{advice}"
-            )
-        first[one] = position
+            yield one, first[one], position
+        else:
+            first[one] = position
 
 
 # ------------------------------------------------------------------------------------------------------- boxes

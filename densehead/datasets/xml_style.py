@@ -109,9 +109,9 @@ class XMLDataset(BaseDetDataset):
             dict: ``objects`` are (name, difficult, xyxy) of every object, before anything is left out.
         """
         img_id = raw_data_info["img_id"]
-        xml_path = os.path.join(self.ann_folder, f"{img_id}.xml")
-        root = self._read_xml(xml_path, img_id)
-        img_path = self._find_image(img_id, root)
+        xml_path = self.xml_path(img_id)
+        root = self.read_xml(img_id)
+        img_path = self.find_image(img_id, root)
         height, width = self._image_size(root, img_path, xml_path)
         return {
             "img_path": img_path,
@@ -119,14 +119,18 @@ class XMLDataset(BaseDetDataset):
             "xml_path": xml_path,
             "height": height,
             "width": width,
-            "objects": [_parse_object(one, i, xml_path) for i, one in enumerate(root.findall("object"))],
+            "objects": [parse_object(one, i, xml_path) for i, one in enumerate(root.findall("object"))],
         }
 
-    def _read_ids(self) -> list[str]:
+    def list_ids(self) -> list[str]:
+        """Return the ids that ``ann_file`` lists, or those of all XML files where there is none."""
         if not self.ann_file:
             return self._all_ids()
         lines = get(self.ann_file, backend_args=self.backend_args).decode("utf-8", "replace").splitlines()
-        ids = [line.strip() for line in lines if line.strip()]
+        return [line.strip() for line in lines if line.strip()]
+
+    def _read_ids(self) -> list[str]:
+        ids = self.list_ids()
         if not ids:
             raise ValueError(f"{self.ann_file}: is empty; it must list the ids of the images, one a line")
         advice = "Remove one; to see images more often use RepeatDataset or ClassBalancedDataset"
@@ -140,7 +144,18 @@ class XMLDataset(BaseDetDataset):
             raise ValueError(f"{self.ann_folder}: there is no XML file in it. Correct ann_subdir or data_prefix")
         return [os.path.splitext(path)[0] for path in paths]
 
-    def _read_xml(self, path: str, img_id: str) -> ET.Element:
+    def xml_path(self, img_id: str) -> str:
+        """Path of an image's XML file."""
+        return os.path.join(self.ann_folder, f"{img_id}.xml")
+
+    def read_xml(self, img_id: str) -> ET.Element:
+        """Return the root of an image's XML file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no XML.
+        """
+        path = self.xml_path(img_id)
         try:
             return ET.fromstring(get(path, backend_args=self.backend_args))
         except FileNotFoundError:
@@ -153,25 +168,22 @@ class XMLDataset(BaseDetDataset):
                 f"{path}: is no valid XML ({error}); it is truncated or damaged, write it again"
             ) from error
 
-    def _find_image(self, img_id: str, root: ET.Element) -> str:
-        """Path of the image: ``<id>.jpg``, or where that is absent what the XML names, or another suffix."""
+    def find_image(self, img_id: str, root: ET.Element | None = None) -> str:
+        """Return the path of an image: ``<id>.jpg``, or where that is absent what the XML names, or another suffix."""
         folder = os.path.join(self.sub_data_root, self.img_subdir)
         usual = os.path.join(folder, f"{img_id}.jpg")
         if not validate.is_local(usual, self.backend_args) or os.path.exists(usual):
             return usual
-        named = os.path.basename(root.findtext("filename") or "")
+        named = os.path.basename((root is not None and root.findtext("filename")) or "")
         others = [os.path.join(os.path.dirname(img_id), named)] if named else []
         others += [f"{img_id}{suffix}" for suffix in _SUFFIXES]
         return next((path for path in (os.path.join(folder, one) for one in others) if os.path.exists(path)), usual)
 
     def _image_size(self, root: ET.Element, img_path: str, xml_path: str) -> tuple[int, int]:
         """Height and width in pixels."""
-        try:
-            height, width = (int(float(root.findtext(f"size/{side}"))) for side in ("height", "width"))
-        except (TypeError, ValueError):
-            height = width = 0
-        if height > 0 and width > 0:
-            return height, width
+        annotated = annotated_size(root)
+        if annotated is not None:
+            return annotated
         try:
             return loaded_size(io.BytesIO(get(img_path, backend_args=self.backend_args)), img_path)
         except (OSError, ValueError) as error:
@@ -181,8 +193,21 @@ class XMLDataset(BaseDetDataset):
             ) from error
 
 
-def _parse_object(element: ET.Element, index: int, xml_path: str) -> tuple[str, bool, list[int]]:
-    """Return name, whether it is difficult, and xyxy counted from 0."""
+def annotated_size(root: ET.Element) -> tuple[int, int] | None:
+    """Return height and width (pixels) that ``<size>`` of an XML file says; None where it says none."""
+    try:
+        height, width = (int(float(root.findtext(f"size/{side}"))) for side in ("height", "width"))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return (height, width) if height > 0 and width > 0 else None
+
+
+def parse_object(element: ET.Element, index: int, xml_path: str) -> tuple[str, bool, list[int]]:
+    """Return name, whether it is difficult, and xyxy counted from 0, of an ``<object>``.
+
+    Raises:
+        ValueError: one of them is missing or no number; the message names the file and the object.
+    """
     name = (element.findtext("name") or "").strip()
     if not name:
         raise ValueError(f"{xml_path}: object {index} has no <name>; it must be one of the class names")

@@ -150,7 +150,7 @@ class YOLODataset(BaseDetDataset):
 
     def label_path(self, image: str) -> str | None:
         """Return the label file of an image, or None where it has none."""
-        return next((path for path in self._label_candidates(image) if os.path.isfile(path)), None)
+        return next((path for path in self.label_candidates(image) if os.path.isfile(path)), None)
 
     def _root(self) -> str:
         """The data root, or what stands for it where none is given."""
@@ -160,10 +160,11 @@ class YOLODataset(BaseDetDataset):
         if self.ann_file and self.ann_file.endswith(YAML):
             return self.ann_file if os.path.isfile(self.ann_file) else None
         root = self.finder.root
-        beside_labels = map(os.path.dirname, self._label_candidates(os.path.join(self.image_folder, "any.jpg")))
+        beside_labels = map(os.path.dirname, self.label_candidates(os.path.join(self.image_folder, "any.jpg")))
         return find_class_file([root, os.path.join(root, "labels"), *beside_labels])
 
-    def _label_candidates(self, image: str) -> list[str]:
+    def label_candidates(self, image: str) -> list[str]:
+        """Return where the label file of an image may be, the likeliest place first."""
         if "labels" not in self.data_prefix:
             return label_candidates(image, self.finder.root)
         inner = os.path.relpath(image, self.image_folder)
@@ -177,7 +178,7 @@ class YOLODataset(BaseDetDataset):
             raise FileNotFoundError(f"{listed.place}: the image {listed.path!r} does not exist") from None
         inner = inner_path(listed.path, self.finder.root)
         info = {"img_path": listed.path, "img_id": inner, "label_path": None, "height": height, "width": width}
-        for path in self._label_candidates(listed.path):
+        for path in self.label_candidates(listed.path):
             text = read_label_file(path)
             if text is not None:
                 info["label_path"] = path
@@ -195,7 +196,7 @@ class YOLODataset(BaseDetDataset):
             image_of[path] = image
         if image_of:
             return
-        places = validate.listed(self._label_candidates(infos[0]["img_path"]))
+        places = validate.listed(self.label_candidates(infos[0]["img_path"]))
         message = f"{self.source}: none of {len(infos)} images has a label file; that of the first would be {places}"
         if not self.test_mode:
             raise ValueError(

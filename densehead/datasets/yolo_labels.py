@@ -60,15 +60,23 @@ def parse_labels(text: str, path: str) -> list[LabelRow]:
     Raises:
         ValueError: a line is neither; the message names file and line.
     """
-    rows = []
+    rows, faults = split_labels(text)
+    for line, fault in faults.items():
+        raise ValueError(f"{path}:{line}: {fault}")
+    return rows
+
+
+def split_labels(text: str) -> tuple[list[LabelRow], dict[int, str]]:
+    """Return the objects of a label file, and of each other line (from 1) why it is none."""
+    rows, faults = [], {}
     for line, content in enumerate(text.splitlines(), 1):
         words = content.split()
         if words:
             try:
                 rows.append(_row(line, [float(word) for word in words]))
             except ValueError as error:
-                raise ValueError(f"{path}:{line}: {_explained(error, words)}") from None
-    return rows
+                faults[line] = _explained(error, words)
+    return rows, faults
 
 
 def read_label_file(path: str) -> str | None:

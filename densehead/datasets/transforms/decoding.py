@@ -15,6 +15,8 @@ from densehead.datasets.image_size import read_header
 
 # How a complete file starts and ends. Some decoders fill what is missing with grey and say nothing to the caller.
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}
+#: How many bytes at the end of a file are looked through for the end of its picture.
+TAIL = 64
 _JPEG = b"\xff\xd8\xff"
 _PARTS = (8, 4, 2)  # of the sides; what JPEG's 8 x 8 blocks can be decoded to
 #: Colour types that can be decoded at reduced size.
@@ -113,14 +115,21 @@ def decode(data: bytes, path: str, flag: str | int, backend: str | None) -> np.n
 
 def is_truncated(data: bytes) -> bool:
     """Whether a JPEG or PNG file ends before its picture does."""
-    for start, end in _ENDS.items():
-        if data.startswith(start) and end not in data[-64:]:
-            try:
-                with Image.open(io.BytesIO(data)) as image:
-                    image.load()
-            except (OSError, SyntaxError):
-                return True
+    if lacks_end(data, data[-TAIL:]):
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+        except (OSError, SyntaxError):
+            return True
     return False
+
+
+def lacks_end(head: bytes, tail: bytes) -> bool | None:
+    """Whether a JPEG or PNG file does not end as a whole one does, by its first and its last :data:`TAIL` bytes.
+
+    A file may still be whole, with something else behind the picture. None for other formats, whose end is not marked.
+    """
+    return next((end not in tail for start, end in _ENDS.items() if head.startswith(start)), None)
 
 
 def _reduced(color_type: str, part: int) -> int:
