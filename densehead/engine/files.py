@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.runner import checkpoint
 
+from densehead.files import whole_file
 from densehead.safe_load import safe_globals
 
 ATOMIC = "densehead_atomic"
@@ -23,17 +23,8 @@ class AtomicBackend(LocalBackend):
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write ``obj`` beside ``filepath`` and rename it."""
-        path = Path(filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(filepath) as temporary:
+            temporary.write_bytes(obj)
 
 
 register_backend(ATOMIC, AtomicBackend, force=True)
