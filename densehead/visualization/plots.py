@@ -22,6 +22,14 @@ SHEET_GAP = 24
 USUAL_METRICS = ("bbox_mAP", "bbox_mAP_50", "mAP", "AP50")
 
 LOSSES, LEARNING_RATE, AVERAGE_PRECISION = "losses", "learning rate", "average precision"
+POSITIVES, MISSED, GRADIENT = "positives of an object", "share of objects without any", "norm of the gradient"
+#: What is logged of assignments and gradients, by panel.
+TRAINED = {
+    POSITIVES: ("pos_per_object", "pos_small", "pos_medium", "pos_large"),
+    MISSED: ("missed",),
+    GRADIENT: ("grad_norm",),
+}
+PANELS_IN_ROW = 3
 
 Source = str | PathLike
 
@@ -53,7 +61,8 @@ def read_scalars(paths: Source | Sequence[Source]) -> list[dict[str, Any]]:
 def training_curves(
     scalars: Source | Sequence[Source] | Sequence[Mapping[str, Any]], out_file: Source, *, title: str | None = None
 ) -> Path:
-    """Draw losses, learning rate and average precision of a training into a PNG.
+    """Draw losses, learning rate and average precision of a training into a PNG; and, where they are logged, positives
+    of an object, the share of objects without any and the norm of the gradient.
 
     Where a run was resumed from an earlier step, what it logs replaces what the stopped run had logged from there on.
     Values that are NaN or infinite leave a gap in their line and are counted above it.
@@ -78,6 +87,9 @@ def training_curves(
         (LEARNING_RATE, ["lr"] if any("lr" in record for record in train) else [], train, "iteration"),
         (AVERAGE_PRECISION, _metric_names(val), val, "epoch" if by_epoch else "iteration"),
     ]
+    logged = {name for record in train for name in record}
+    for panel, names in TRAINED.items():
+        panels.append((panel, [name for name in names if name in logged], train, "iteration"))
     panels = [panel for panel in panels if panel[1]]
     if not panels:
         raise ValueError(f"no losses, learning rate or metrics to draw among {len(records)} records of {scalars!r}")
@@ -178,13 +190,17 @@ def _draw_panels(panels: Sequence[tuple], out_file: Path, title: str | None) -> 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    width, height = 4.6 * len(panels), 4.3
+    across = min(len(panels), PANELS_IN_ROW)
+    down = math.ceil(len(panels) / across)
+    width, height = 4.6 * across, 3.6 * down + 0.7
     figure = Figure(figsize=(width, height), dpi=120)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    axes = figure.subplots(down, across, squeeze=False).ravel()
     handles: list = []
-    for axis, (name, series, records, unit) in zip(axes, panels, strict=True):
+    for axis, (name, series, records, unit) in zip(axes, panels, strict=False):
         handles += _draw_panel(axis, name, series, records, unit, first_color=len(handles))
+    for axis in axes[len(panels) :]:
+        axis.remove()
     columns = max(1, int(width / 1.9))
     rows = math.ceil(len(handles) / columns)
     figure.legend(handles=handles, loc="lower center", ncol=columns, frameon=False, fontsize=9)
@@ -194,6 +210,7 @@ def _draw_panels(panels: Sequence[tuple], out_file: Path, title: str | None) -> 
         top=1 - (0.85 if title else 0.55) / height,
         bottom=(0.75 + 0.2 * rows) / height,
         wspace=0.25,
+        hspace=0.45,
     )
     if title:
         figure.suptitle(title, fontsize=12)
@@ -244,10 +261,12 @@ def _finish(axis, name: str, values: np.ndarray) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     axis.grid(color="#dddddd", linewidth=0.7)
     axis.spines[["top", "right"]].set_visible(False)
-    if name == LOSSES and values.size and values.min() > 0 and values.max() > 30 * values.min():
+    if name in (LOSSES, GRADIENT) and values.size and values.min() > 0 and values.max() > 30 * values.min():
         axis.set_yscale("log")
     elif name == LEARNING_RATE:
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_ylim(bottom=0)
+    elif name in (POSITIVES, MISSED):
         axis.set_ylim(bottom=0)
     elif name == AVERAGE_PRECISION:
         axis.set_ylim(0, 1 if values.size and values.max() > 0.5 else None)
