@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -34,20 +35,21 @@ def diagnose(
     """
     heads = [one for one in detector.modules() if isinstance(one, DenseHead) and one.last_targets is not None]
     head = next(one for one in heads if one.last_targets.boxes is report.boxes)
-    suspects = find_objects(head, report)
-    return Fault(
+    fault = Fault(
         losses=tuple((name, str(value)) for name, value in report.broken().items()),
         parameters=tuple(_bad_parameters(detector)),
         inputs=tuple((image, count, inputs[image].numel()) for image, count in enumerate(_counts(inputs)) if count),
         boxes=tuple(_bad_boxes(samples, classes)),
         places=tuple(_places(head, report)),
-        objects=tuple(
-            _bad_object(samples, image, index, classes, tuple(sorted(losses)))
-            for (image, index), losses in suspects.items()
-        ),
         paths=report.paths,
         num_maps=sum(len(levels) for levels in report.maps.values()),
     )
+    images = [image for image in range(len(samples)) if not fault.places_of(image)[1]]
+    objects = (
+        _bad_object(samples, *where, classes, tuple(sorted(losses)))
+        for where, losses in find_objects(head, report, images).items()
+    )
+    return replace(fault, objects=tuple(objects))
 
 
 def _counts(values: Tensor) -> list[int]:

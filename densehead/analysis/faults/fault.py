@@ -66,7 +66,8 @@ class Fault:
         inputs: (image, numbers that are not finite, all) of the images as the network saw them.
         boxes: objects whose box is not finite or has no extent.
         places: of the head's maps, by map, level and image.
-        objects: ground truths that a loss is not finite for, though it is for the background alone.
+        objects: ground truths that a loss is not finite for, though it is for the background alone; not of images of
+            which no number of the maps is finite.
         paths: file of each image of the batch, where known.
         num_maps: maps that an image has, on all levels together.
     """
@@ -137,12 +138,15 @@ class Fault:
         }
 
     def _maps(self) -> Iterator[str]:
-        for image in sorted({one.image for one in self.places}):
+        images = sorted({one.image for one in self.places})
+        whole = [image for image in images if self.places_of(image)[1]]
+        if len(whole) > FEW:
+            yield f"all numbers of all maps of {len(whole)} images ({', '.join(map(str, whole))}) are not finite"
+        elif whole:
+            yield f"all numbers of all maps of {', '.join(map(self.image_name, whole))} are not finite"
+        for image in images:
             name, (places, is_all) = self.image_name(image), self.places_of(image)
-            if is_all:
-                yield f"all numbers of all maps of {name} are not finite"
-                continue
-            for one in places:
+            for one in () if is_all else places:
                 where = f"{one.name} of level {one.level} (stride {one.stride:g}) of {name}"
                 owner = "" if one.object is None else f", a positive of object {one.object}"
                 point = f"({one.point[0]:g}, {one.point[1]:g})"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from mmengine.structures import InstanceData
 
@@ -17,7 +19,7 @@ AUXILIARY = "aux_"
 Object = tuple[int, int]  # number of the image, number of the object in it
 
 
-def find_objects(head: DenseHead, report: LossReport) -> dict[Object, set[str]]:
+def find_objects(head: DenseHead, report: LossReport, images: Sequence[int]) -> dict[Object, set[str]]:
     """Return the objects that make losses infinite or NaN though the background alone does not, and which losses.
 
     The head's last assignment stays as it was: an object's positives are those that it had, the others become
@@ -26,11 +28,12 @@ def find_objects(head: DenseHead, report: LossReport) -> dict[Object, set[str]]:
     Args:
         head: which has computed the losses last.
         report: of the losses.
+        images: in which to look.
     """
     with torch.no_grad(), on_this_rank():
         search = _Search(head, report)
         wanted = set(report.broken()) - search.broken([])
-        everything = [(image, index) for image, count in enumerate(head.last_targets.counts) for index in range(count)]
+        everything = [(image, index) for image in images for index in range(head.last_targets.counts[image])]
         if wanted:
             search.halve(everything, wanted)
     return search.found

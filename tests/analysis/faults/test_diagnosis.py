@@ -82,7 +82,7 @@ def test_objects_that_a_loss_is_not_finite_for(name, guilty, monkeypatch):
     monkeypatch.setattr(head, "losses", spoilt)
     report = caught(head, features(3), batch)
     last = list(report.losses)[-1]
-    assert find_objects(head, report) == {one: {last} for one in guilty}
+    assert find_objects(head, report, range(3)) == {one: {last} for one in guilty}
     fault = diagnose(head, torch.zeros(3, 3, 96, 128), batch, report, CLASSES)
     assert [(one.image, one.object) for one in fault.objects] == guilty
     image, index = guilty[0]
@@ -235,8 +235,9 @@ def test_headlines():
     many = Fault((("loss_cls", "nan"),), parameters=tuple((f"weight_{index}", 1, 2) for index in range(40)))
     assert many.headline().endswith("weight_2 has 1 of 2 numbers that are not finite; and 37 more")
     assert many.lines()[-1] == "  ... and 10 more"
-    everywhere = Fault((("a", "nan"),), places=(Place("m", 0, 8.0, 0, 4, 4, (4.0, 4.0)),), paths=("a.jpg",), num_maps=1)
-    assert everywhere.lines()[-1] == "  all numbers of all maps of image 0 (a.jpg) are not finite"
+    whole = {"places": tuple(Place("m", 0, 8.0, image, 4, 4, (4.0, 4.0)) for image in (0, 1)), "num_maps": 1}
+    everywhere = Fault((("a", "nan"),), paths=("a.jpg", None), **whole)
+    assert everywhere.lines()[-1] == "  all numbers of all maps of image 0 (a.jpg), image 1 are not finite"
 
 
 @pytest.mark.parametrize("count", [3, 300])
