@@ -30,6 +30,7 @@ TRAINED = {
     GRADIENT: ("grad_norm",),
 }
 PANELS_IN_ROW = 3
+LEAST_SHARE = 0.02  # of the axis of objects without any: one in a thousand should not look like many
 
 Source = str | PathLike
 
@@ -267,6 +268,6 @@ def _finish(axis, name: str, values: np.ndarray) -> None:
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.set_ylim(bottom=0)
     elif name in (POSITIVES, MISSED):
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, max(axis.get_ylim()[1], LEAST_SHARE))
     elif name == AVERAGE_PRECISION:
         axis.set_ylim(0, 1 if values.size and values.max() > 0.5 else None)
