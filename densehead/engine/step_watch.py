@@ -42,6 +42,7 @@ class StepWatch:
         keeps_batch: bool = True,
     ) -> None:
         self.step: TrainingStep | None = None
+        self._is_under_way = False
         self._model = model
         self._is_due = is_due
         self._explain = explain
@@ -69,6 +70,7 @@ class StepWatch:
                 self._model.train_step = self._own
 
     def _watched_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict:
+        self._is_under_way = True
         try:
             outputs = self._train_step(data, optim_wrapper=optim_wrapper)
             self._look()
@@ -76,13 +78,14 @@ class StepWatch:
         except LossNotFinite as error:
             raise FloatingPointError(self._explain(error)) from error
         finally:
-            self.step = None
+            self.step, self._is_under_way = None, False
             for head in self._heads:
                 head.last_report = None
 
     def _keep(self, module: nn.Module, args: tuple, batch: dict) -> None:
-        """Note what the data preprocessor puts out."""
-        self.step = TrainingStep.of(batch)
+        """Note what the data preprocessor puts out, but not while validating."""
+        if self._is_under_way:
+            self.step = TrainingStep.of(batch)
 
     def _look(self, *args: Any) -> None:
         """Look at the losses of the step, once."""

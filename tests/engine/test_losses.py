@@ -158,9 +158,18 @@ class TestOnGpu:
 class Witness(Hook):
     """Looks at what is kept between steps."""
 
+    def __init__(self):
+        self.kept = []
+
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.look(runner)
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.look(runner)
+
+    def look(self, runner):
         hook = next(one for one in runner.hooks if isinstance(one, CheckInvalidLossHook))
-        self.kept = (hook._watch.step, runner.model.bbox_head.last_report, vars(runner.model).get("train_step"))
+        self.kept.append((hook._watch.step, runner.model.bbox_head.last_report, "train_step" in vars(runner.model)))
 
 
 @pytest.mark.parametrize("where", ["cpu", "gpu"])
@@ -170,8 +179,7 @@ def test_nothing_is_left_after_a_step_nor_after_the_training(tmp_path, data_root
     witness = Witness()
     runner = make_runner(tmp_path, data_root, witness)
     runner.train()
-    assert witness.kept[:2] == (None, None)
-    assert witness.kept[2] is not None
+    assert witness.kept == [(None, None, True)] * 6
     assert "train_step" not in vars(runner.model)
     assert not runner.model.bbox_head.keeps_report
     assert not runner.model.data_preprocessor._forward_hooks
