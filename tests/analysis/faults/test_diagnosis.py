@@ -142,6 +142,10 @@ def test_weights_images_and_boxes_come_first():
     assert "object 1 (class " in lines
     assert fault.headline() == "loss_cls is nan: atss_cls.weight has 9 of 360 numbers that are not finite"
     assert fault.images() == [0]
+    index, level = head.last_assignment.gt_index, head.last_priors.level_index
+    owned = [(index[one.image][level == one.level] >= 0).any() for one in fault.places]
+    assert [one.object is not None for one in fault.places] == owned
+    assert {True, False} == {bool(one) for one in owned}
 
 
 def test_running_statistics_count_where_they_are_used():
