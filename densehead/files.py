@@ -1,37 +1,38 @@
-"""Files and folders that are seen whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
-@contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; after the ``with`` it has the name ``path``.
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Open a file for bytes that appears under its name once the block has ended without an error.
 
-    Where the ``with`` is left by an error, or the process is killed in it, ``path`` is what it was before.
+    Until then it is written beside it. Whoever looks, also after the process was killed, finds the file of before or
+    the whole new one. Its folder is made if there is none.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield an empty folder beside ``path`` to fill; after the ``with`` it has the name ``path``.
-
-    Where the ``with`` is left by an error there is no ``path``.
+    """Make a folder to fill that appears under its name once the block has ended without an error; else there is none.
 
     Raises:
         FileExistsError: there is something of that name.

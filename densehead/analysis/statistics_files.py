@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, TextIO
 
 import numpy as np
 
@@ -76,15 +78,15 @@ def write_statistics(statistics: AssignmentStatistics, out_dir: str | os.PathLik
     tables = {"comparison": _comparison, "by_size": _by_size, "by_level": _by_level, "by_class": _by_class}
     for name, table in tables.items():
         files.append(folder / f"{name}.csv")
-        with whole_file(files[-1]) as path, path.open("w", newline="", encoding="utf-8") as file:
+        with whole_file(files[-1]) as file, _as_text(file) as text:
             header, rows = table(statistics)
-            csv.writer(file, lineterminator="\n").writerows([header, *([_cell(cell) for cell in row] for row in rows)])
+            csv.writer(text, lineterminator="\n").writerows([header, *([_cell(cell) for cell in row] for row in rows)])
     files.append(folder / "comparison.md")
-    with whole_file(files[-1]) as path:
-        path.write_text(comparison_table(statistics, markdown=True) + "\n", encoding="utf-8")
+    with whole_file(files[-1]) as file, _as_text(file) as text:
+        text.write(comparison_table(statistics, markdown=True) + "\n")
     files.append(folder / FIGURE)
-    with whole_file(files[-1]) as path:
-        draw_statistics(statistics, path)
+    with whole_file(files[-1]) as file:
+        draw_statistics(statistics, file)
     return files
 
 
@@ -122,8 +124,18 @@ def object_rows(out_dir: str | os.PathLike, classes: Sequence[str]) -> Iterator[
         out_dir: folder; made if there is none.
         classes: names of the classes.
     """
-    with whole_file(Path(out_dir, OBJECTS)) as path, path.open("w", newline="", encoding="utf-8") as file:
-        yield ObjectRows(csv.writer(file, lineterminator="\n"), classes)
+    with whole_file(Path(out_dir, OBJECTS)) as file, _as_text(file) as text:
+        yield ObjectRows(csv.writer(text, lineterminator="\n"), classes)
+
+
+@contextmanager
+def _as_text(file: BinaryIO) -> Iterator[TextIO]:
+    """Let text be written to a file of bytes, which stays open."""
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    try:
+        yield text
+    finally:
+        text.detach()  # after it has written all
 
 
 def _comparison(statistics: AssignmentStatistics) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from typing import BinaryIO
 
 import numpy as np
 
@@ -16,7 +17,7 @@ FEW_COLUMNS = 3
 FEW_OBJECTS = 0.001  # bins of size with a smaller share of the objects are left out: there is little to see in them
 
 
-def draw_statistics(statistics: AssignmentStatistics, out_file: str | os.PathLike) -> None:
+def draw_statistics(statistics: AssignmentStatistics, out_file: str | os.PathLike | BinaryIO) -> None:
     """Draw all columns into one figure of four panels, a PNG, with one legend."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -23,8 +23,8 @@ class AtomicBackend(LocalBackend):
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write ``obj`` beside ``filepath`` and rename it."""
-        with whole_file(filepath) as temporary:
-            temporary.write_bytes(obj)
+        with whole_file(filepath) as file:
+            file.write(obj)
 
 
 register_backend(ATOMIC, AtomicBackend, force=True)

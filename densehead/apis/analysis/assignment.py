@@ -6,15 +6,14 @@ import copy
 import os
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 from mmengine.config import Config
-from torch import Tensor, nn
 
 from densehead.analysis import Scene
 from densehead.apis.analysis.columns import Column, build_columns, needs_pairs, read_columns
 from densehead.apis.analysis.samples import build_dataset, choose_images, load_sample
 from densehead.engine.checks import check_classes, check_sections
+from densehead.visualization.inputs import shown_image
 
 
 def collect_scenes(
@@ -77,16 +76,3 @@ def read_scene(columns: Sequence[Column], packed: dict, class_names: Sequence[st
         class_names=tuple(class_names),
         records=read_columns(columns, batch["inputs"], batch["data_samples"]),
     )
-
-
-def shown_image(image: Tensor, preprocessor: nn.Module) -> np.ndarray:
-    """Return (H, W, 3) RGB uint8 of an image (C, H, W) that a data preprocessor has normalised.
-
-    Pipelines load channels as BGR; an image whose channels the preprocessor reverses is RGB.
-    """
-    if preprocessor._enable_normalize:
-        image = image * preprocessor.std + preprocessor.mean
-    if not preprocessor._channel_conversion:
-        image = image.flip(0)
-    shown = image.round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
-    return np.ascontiguousarray(np.broadcast_to(shown, (*shown.shape[:2], 3)))
