@@ -14,7 +14,8 @@ from densehead.visualization.plots import LINES
 MARKERS = "os^Dv<>"
 MOST_CLASSES = 20
 FEW_COLUMNS = 3
-FEW_OBJECTS = 0.001  # bins of size with a smaller share of the objects are left out: there is little to see in them
+# bins of size with fewer objects, or a smaller share of them, are left out: their means say little
+FEW_OBJECTS, SMALL_SHARE = 10, 0.001
 
 
 def draw_statistics(statistics: AssignmentStatistics, out_file: str | os.PathLike | BinaryIO) -> None:
@@ -111,7 +112,8 @@ def _positives_by_class(axis, statistics: AssignmentStatistics) -> None:
 
 def _shown(one: ColumnStatistics) -> np.ndarray:
     """Indices of the bins that have enough objects to say something."""
-    return np.flatnonzero(one.size_objects > FEW_OBJECTS * max(one.objects, 1))
+    is_shown = one.size_objects >= max(FEW_OBJECTS, SMALL_SHARE * one.objects)
+    return np.flatnonzero(is_shown if is_shown.any() else one.size_objects > 0)
 
 
 def _places(bins: np.ndarray) -> np.ndarray:
