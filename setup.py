@@ -28,6 +28,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["densehead", "densehead.*"]),
+    package_data={"densehead.analysis.page": ["*.html", "*.css", "*.js"]},
     python_requires=">=3.10",
     # mmcv and mmengine exist in several distributions; whichever is there is kept, and without any
     # `import densehead` says what to install.

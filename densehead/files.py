@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -31,22 +32,46 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Make a folder to fill that appears under its name once the block has ended without an error; else there is none.
+def whole_folder(path: str | os.PathLike) -> Iterator[str]:
+    """Give a folder to write into that becomes ``path`` once the block has ended without an error.
 
-    Raises:
-        FileExistsError: there is something of that name.
+    Until then it lies beside it, under a hidden name. ``path`` must not exist, or be an empty folder.
     """
-    path = Path(path)
-    if path.exists():
-        raise FileExistsError(f"{path} is there already")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
+    path = os.path.realpath(path)
+    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.tmp")
+    os.makedirs(temporary)
     try:
         yield temporary
-        temporary.rename(path)
+        os.rename(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def whole_files(folder: str | os.PathLike) -> Iterator[Path]:
+    """Give a folder to write into whose files are moved to ``folder`` once the block has ended without an error.
+
+    Files of the same names are replaced one by one; others stay.
+
+    Args:
+        folder: is made where it is not there.
+
+    Raises:
+        ValueError: ``folder`` is a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, but must be a folder to write to (or not be there yet)")
+    existing = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=existing))
+    try:
+        yield unfinished
+        for file in sorted(one for one in unfinished.rglob("*") if one.is_file()):
+            target = folder / file.relative_to(unfinished)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def as_typed(path: str | os.PathLike) -> str:

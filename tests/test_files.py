@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from densehead.files import as_typed, whole_file, whole_folder
+from densehead.files import as_typed, whole_file, whole_files, whole_folder
 
 
 @pytest.mark.parametrize(("owner", "step"), [(os, "fsync"), (Path, "replace")])
@@ -31,23 +31,55 @@ def test_an_error_of_the_writer_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_folder_is_whole_or_not_there(tmp_path):
-    def fill(error=None):
-        with whole_folder(tmp_path / "in" / "report") as folder:
-            assert not (tmp_path / "in" / "report").exists()
-            (folder / "a.txt").write_text("a")
-            if error is not None:
-                raise error
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_folder_appears_with_all_its_files(tmp_path, exists):
+    path = tmp_path / "new"
+    if exists:
+        path.mkdir()
+    with whole_folder(path) as folder:
+        Path(folder, "a").write_text("a")
+        assert not path.exists() or not os.listdir(path)
+    assert os.listdir(path) == ["a"]
+    assert os.listdir(tmp_path) == ["new"]
 
-    with pytest.raises(KeyboardInterrupt):
-        fill(KeyboardInterrupt())
-    assert os.listdir(tmp_path / "in") == []
-    fill()
-    assert os.listdir(tmp_path / "in") == ["report"]
-    assert (tmp_path / "in" / "report" / "a.txt").read_text() == "a"
-    with pytest.raises(FileExistsError, match="report is there already"):
-        fill()
-    assert os.listdir(tmp_path / "in") == ["report"]
+
+def test_a_folder_whose_writer_is_stopped_leaves_nothing(tmp_path):
+    def stop(file):
+        file.write_text("a")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "new") as folder:
+        stop(Path(folder, "a"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_files_of_a_folder_appear_together(tmp_path):
+    out = tmp_path / "new" / "out"
+    with whole_files(out) as folder:
+        (folder / "a.txt").write_text("first")
+        (folder / "inner").mkdir()
+        (folder / "inner" / "b.txt").write_text("b")
+        assert not out.exists()
+    assert (out / "inner" / "b.txt").read_text() == "b"
+
+    def fail(folder):
+        (folder / "a.txt").write_text("second")
+        raise KeyError
+
+    with pytest.raises(KeyError), whole_files(out) as folder:
+        fail(folder)
+    assert (out / "a.txt").read_text() == "first"
+    with whole_files(out) as folder:
+        (folder / "a.txt").write_text("third")
+    assert (out / "a.txt").read_text() == "third"
+    assert sorted(os.listdir(out)) == ["a.txt", "inner"]  # what else is there stays
+    assert os.listdir(tmp_path) == ["new"]
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(ValueError, match="out is a file, but must be a folder"), whole_files(tmp_path / "out"):
+        pass
 
 
 def test_as_typed(tmp_path, monkeypatch):

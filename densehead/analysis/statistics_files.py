@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from densehead.analysis.statistics import (
 )
 from densehead.analysis.statistics_plot import draw_statistics
 from densehead.evaluation.tables import format_table
-from densehead.files import whole_file
+from densehead.files import whole_file, whole_files
 
 FIGURE = "assignment_statistics.png"
 OBJECTS = "objects.csv"
@@ -57,7 +56,7 @@ def comparison_table(statistics: AssignmentStatistics, *, markdown: bool = False
 
 
 def write_statistics(statistics: AssignmentStatistics, out_dir: str | os.PathLike) -> list[Path]:
-    """Write tables and a figure; files of these names are replaced.
+    """Write tables and a figure, all or none; files of these names are replaced.
 
     ``comparison.md`` and ``comparison.csv`` have a row for each assigner, ``by_size.csv``, ``by_level.csv`` and
     ``by_class.csv`` one for each of its bins of size, levels and classes, ``assignment_statistics.png`` shows them.
@@ -74,20 +73,17 @@ def write_statistics(statistics: AssignmentStatistics, out_dir: str | os.PathLik
     """
     if not statistics.columns:
         raise ValueError("there are no statistics to write: no image has been counted")
-    folder, files = Path(out_dir), []
     tables = {"comparison": _comparison, "by_size": _by_size, "by_level": _by_level, "by_class": _by_class}
-    for name, table in tables.items():
-        files.append(folder / f"{name}.csv")
-        with whole_file(files[-1]) as file, _as_text(file) as text:
-            header, rows = table(statistics)
-            csv.writer(text, lineterminator="\n").writerows([header, *([_cell(cell) for cell in row] for row in rows)])
-    files.append(folder / "comparison.md")
-    with whole_file(files[-1]) as file, _as_text(file) as text:
-        text.write(comparison_table(statistics, markdown=True) + "\n")
-    files.append(folder / FIGURE)
-    with whole_file(files[-1]) as file:
-        draw_statistics(statistics, file)
-    return files
+    with whole_files(out_dir) as folder:
+        for name, table in tables.items():
+            with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+                header, rows = table(statistics)
+                cells = [[_cell(cell) for cell in row] for row in rows]
+                csv.writer(file, lineterminator="\n").writerows([header, *cells])
+        markdown = comparison_table(statistics, markdown=True)
+        (folder / "comparison.md").write_text(f"{markdown}\n", encoding="utf-8")
+        draw_statistics(statistics, folder / FIGURE)
+    return [Path(out_dir, name) for name in (*(f"{name}.csv" for name in tables), "comparison.md", FIGURE)]
 
 
 class ObjectRows:
@@ -124,18 +120,10 @@ def object_rows(out_dir: str | os.PathLike, classes: Sequence[str]) -> Iterator[
         out_dir: folder; made if there is none.
         classes: names of the classes.
     """
-    with whole_file(Path(out_dir, OBJECTS)) as file, _as_text(file) as text:
+    with whole_file(Path(out_dir, OBJECTS)) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         yield ObjectRows(csv.writer(text, lineterminator="\n"), classes)
-
-
-@contextmanager
-def _as_text(file: BinaryIO) -> Iterator[TextIO]:
-    """Let text be written to a file of bytes, which stays open."""
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    try:
-        yield text
-    finally:
-        text.detach()  # after it has written all
+        text.detach()  # which writes the rest and leaves the file open
 
 
 def _comparison(statistics: AssignmentStatistics) -> Table:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from typing import BinaryIO
 
 import numpy as np
 
 from densehead.analysis.statistics import SIZE_EDGES, AssignmentStatistics, ColumnStatistics, ratio
-from densehead.visualization.plots import LINES
+from densehead.visualization.figures import LINES, line_style, new_figure, save_png, tidy
 
 MARKERS = "os^Dv<>"
 MOST_CLASSES = 20
@@ -18,13 +17,9 @@ FEW_COLUMNS = 3
 FEW_OBJECTS, SMALL_SHARE = 10, 0.001
 
 
-def draw_statistics(statistics: AssignmentStatistics, out_file: str | os.PathLike | BinaryIO) -> None:
+def draw_statistics(statistics: AssignmentStatistics, out_file: str | os.PathLike) -> None:
     """Draw all columns into one figure of four panels, a PNG, with one legend."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 8.2), dpi=110)
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 8.2)
     by_size, missed, by_level, by_class = figure.subplots(2, 2).ravel()
     columns = list(statistics.columns.values())
     handles = _positives_by_size(by_size, columns)
@@ -35,19 +30,13 @@ def draw_statistics(statistics: AssignmentStatistics, out_file: str | os.PathLik
     per_row = math.ceil(len(columns) / rows)
     figure.legend(handles, statistics.columns, loc="lower center", ncol=per_row, frameon=False, fontsize=10)
     figure.tight_layout(rect=(0, 0.012 + 0.028 * rows, 1, 1), h_pad=2, w_pad=2)
-    figure.savefig(out_file, format="png")
+    save_png(figure, out_file)
 
 
 def look(index: int) -> dict:
     """Return colour, line and marker of a column."""
-    turn, color = divmod(index, len(LINES))
-    return {
-        "color": LINES[color],
-        "linestyle": ("-", "--", ":")[turn % 3],
-        "marker": MARKERS[index % len(MARKERS)],
-        "markersize": 4.5,
-        "linewidth": 1.6,
-    }
+    marker = MARKERS[index % len(MARKERS)]
+    return {**line_style(index), "marker": marker, "markersize": 4.5, "linewidth": 1.6}
 
 
 def _positives_by_size(axis, columns: list[ColumnStatistics]) -> list:
@@ -89,7 +78,7 @@ def _share_of_levels(axis, columns: list[ColumnStatistics]) -> None:
         axis.bar(places, shares, 0.9 * width, color=look(index)["color"], hatch=hatch, edgecolor="white", linewidth=0)
     axis.set_xticks(range(len(strides)), [f"{stride:g}" for stride in strides])
     axis.set_xlabel("stride of the level (pixels)")
-    _finish(axis, "share of the positives (%)", grid="y")
+    _finish(axis, "share of the positives (%)")
 
 
 def _positives_by_class(axis, statistics: AssignmentStatistics) -> None:
@@ -107,7 +96,7 @@ def _positives_by_class(axis, statistics: AssignmentStatistics) -> None:
     axis.set_xlim(left=0)
     some = f", {MOST_CLASSES} classes of most objects" if (objects > 0).sum() > MOST_CLASSES else ", by class"
     axis.set_xlabel("positives of an object (mean)")
-    _finish(axis, f"positives of an object (mean){some}", grid="both")
+    _finish(axis, f"positives of an object (mean){some}")
 
 
 def _shown(one: ColumnStatistics) -> np.ndarray:
@@ -135,14 +124,12 @@ def _finish_sizes(axis, title: str, columns: list[ColumnStatistics]) -> None:
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xlabel("size of the object (root of its area, pixels of the input)")
-    _finish(axis, title, grid="both")
+    _finish(axis, title)
 
 
-def _finish(axis, title: str, *, grid: str) -> None:
+def _finish(axis, title: str) -> None:
     axis.set_title(title, fontsize=11, loc="left")
-    axis.grid(axis=grid, color="#dddddd", linewidth=0.7)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
+    tidy(axis)
 
 
 def _short(name: str) -> str:

@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mmengine.config import Config
@@ -40,6 +40,15 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="job launcher")
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help="set by older launchers")
     parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
+
+
+def track(steps: Iterable, description: str) -> Iterable:
+    """Return the steps, under a bar that shows how far they are, on a terminal only."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(steps, description, console=console, transient=True, disable=not console.is_terminal)
 
 
 def run(main: Callable[[], object], *, config: Callable[[], object] = dict, show_traceback: bool = False) -> int:

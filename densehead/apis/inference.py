@@ -92,12 +92,26 @@ def inference_detector(
     is_batch = isinstance(imgs, list | tuple)
     samples = []
     for image in imgs if is_batch else [imgs]:
-        pipeline = test_pipeline or _pipeline(model.cfg, isinstance(image, np.ndarray))
-        packed = pipeline(_described(image))
+        packed = pack_image(model, image, test_pipeline)
         with torch.no_grad():
             found = model.test_step({key: [packed[key]] for key in ("inputs", "data_samples")})
         samples.append(found[0])
     return samples if is_batch else samples[0]
+
+
+def pack_image(model: nn.Module, image: Image, test_pipeline: Callable[[dict], dict] | None = None) -> dict:
+    """Return what the pipeline of a detector makes of an image: ``inputs`` and ``data_samples``.
+
+    Args:
+        model: of :func:`init_detector`.
+        image: a file or a BGR image (height, width, 3) of bytes.
+        test_pipeline: in place of that of the config's test set.
+
+    Raises:
+        TypeError: the image is neither.
+    """
+    pipeline = test_pipeline or _pipeline(model.cfg, isinstance(image, np.ndarray))
+    return pipeline(_described(image))
 
 
 def _load(model: nn.Module, file: str) -> dict:

@@ -64,6 +64,11 @@ class BaseDetDataset(BaseDataset):
                 meta["palette"] = class_colors(None, len(meta["classes"]))
         return meta
 
+    @property
+    def source(self) -> str:
+        """What messages call the data set: its annotation file."""
+        return self.ann_file
+
     def full_init(self) -> None:
         """Read, check and filter the annotations, unless that is done."""
         if self._fully_initialized:
@@ -101,9 +106,9 @@ class BaseDetDataset(BaseDataset):
             before = len(left)
             left = [info for info in left if min(info["width"], info["height"]) >= min_size]
             reasons[f"min_size={min_size}"] = before - len(left)
-        validate.require_images(len(left), len(self.data_list), reasons, self.ann_file)
+        validate.require_images(len(left), len(self.data_list), reasons, self.source)
         if not self.test_mode and not any(info["instances"] for info in left):
-            validate.warn(f"{self.ann_file}: no image has an object of the classes; only background can be learned.")
+            validate.warn(f"{self.source}: no image has an object of the classes; only background can be learned.")
         return left
 
     def get_cat_ids(self, idx: int) -> list[int]:
@@ -118,14 +123,17 @@ class BaseDetDataset(BaseDataset):
         image_index: np.ndarray,
         images: Sequence[dict],
         areas: np.ndarray | None = None,
+        place: Callable[[int], str] | None = None,
     ) -> list[list[dict]]:
         """Check boxes (n, 4) xyxy and return the instances of each image, in their order.
 
-        ``labels``, ``ignore``, ``image_index`` and ``areas`` are (n,), ``images`` the data infos.
+        ``labels``, ``ignore``, ``image_index`` and ``areas`` are (n,), ``images`` the data infos. ``place`` says where
+        a box stands; without it, its image is named.
         """
         sizes = np.array([(info["width"], info["height"]) for info in images], dtype=np.float64).reshape(-1, 2)
         check = validate.check_boxes(boxes, *sizes[image_index].T, areas)
-        validate.report_boxes(check, boxes, lambda box: images[image_index[box]]["img_path"], self.ann_file)
+        place = place or (lambda box: images[image_index[box]]["img_path"])
+        validate.report_boxes(check, boxes, place, self.source)
         instances: list[list[dict]] = [[] for _ in images]
         kept = zip(
             image_index[check.keep].tolist(),

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 import numpy as np
 
 from densehead.datasets import validate
 from densehead.datasets.base_det_dataset import BaseDetDataset
-from densehead.datasets.coco_file import annotation_columns, read_coco, without_gc
+from densehead.datasets.coco_file import (
+    annotation_columns,
+    count_categories,
+    find_images,
+    read_coco,
+    to_xyxy,
+    without_gc,
+)
 from densehead.registry import DATASETS
 from densehead.visualization.palette import class_colors
 
@@ -70,14 +77,8 @@ class CocoDataset(BaseDetDataset):
 
     def _read_categories(self, categories: list[dict], category_ids: list) -> None:
         """Match the file's categories with ``classes``."""
-        count_of = Counter(category_ids)
+        count_of = count_categories(categories, category_ids, self.ann_file)
         classes = self._metainfo["classes"]
-        known = {category["id"] for category in categories}
-        if unknown := {one: count for one, count in count_of.items() if one not in known}:
-            validate.warn(
-                f"{self.ann_file}: {sum(unknown.values())} annotations have a category_id that 'categories' does not "
-                f"list, {validate.listed(unknown, 10)}; they are left out."
-            )
         counts = {category["name"]: count_of[category["id"]] for category in categories}
         validate.match_classes(classes, counts, self.ann_file)
         id_of = {category["name"]: category["id"] for category in categories}
@@ -92,32 +93,14 @@ class CocoDataset(BaseDetDataset):
 
     def _parse(self, columns: dict, infos: list[dict]) -> list[list[dict]]:
         """Return the instances of each image."""
-        index_of = {info["img_id"]: index for index, info in enumerate(infos)}
-        image_index = np.array([index_of.get(one, -1) for one in columns["image_id"]], dtype=np.int64)
-        self._report_strays(columns, image_index, infos)
+        image_ids = [info["img_id"] for info in infos]
+        image_index = find_images(columns["image_id"], image_ids, self.ann_file)
         labels = np.array([self.cat2label.get(one, -1) for one in columns["category_id"]], dtype=np.int64)
-        self.cat_img_map = defaultdict(list)
+        self.cat_img_map, known = defaultdict(list), set(image_ids)
         for image_id, category_id in dict.fromkeys(zip(columns["image_id"], columns["category_id"], strict=True)):
-            if image_id in index_of:
+            if image_id in known:
                 self.cat_img_map[category_id].append(image_id)
         wanted = (labels >= 0) & (image_index >= 0) & ~columns["ignore"]
-        boxes = columns["bbox"][wanted]
-        with np.errstate(invalid="ignore", over="ignore"):
-            boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+        boxes = to_xyxy(columns["bbox"][wanted])
         crowd, areas = columns["iscrowd"][wanted], columns["area"][wanted]
         return self._instances(boxes, labels[wanted], crowd, image_index[wanted], infos, areas)
-
-    def _report_strays(self, columns: dict, image_index: np.ndarray, infos: list[dict]) -> None:
-        """Say how many annotations point to no image of the file; refuse a file in which all do."""
-        stray = np.flatnonzero(image_index < 0)
-        if not len(stray):
-            return
-        first = columns["image_id"][stray[0]]
-        told = f"{len(stray)} of {len(image_index)} annotations have an image_id that 'images' does not list"
-        if len(stray) == len(image_index):
-            known = infos[0]["img_id"] if infos else None
-            raise ValueError(
-                f"{self.ann_file}: all {told}: the first has {first!r} ({type(first).__name__}), an image's id is "
-                f"{known!r} ({type(known).__name__}). The ids must be equal, of the same type"
-            )
-        validate.warn(f"{self.ann_file}: {told}, the first {first!r}; they are left out.")

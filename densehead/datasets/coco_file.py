@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 
 import numpy as np
 from mmengine.fileio import get
 
-from densehead.datasets.validate import require_unique
+from densehead.datasets.validate import listed, require_unique, warn
 
 IMAGE_KEYS = {"id": (int, str), "file_name": str, "height": Real, "width": Real}
 CATEGORY_KEYS = {"id": (int, str), "name": str}
@@ -91,6 +92,52 @@ def annotation_columns(annotations: Sequence[dict], path: str) -> dict[str, np.n
     columns["area"] = np.where(np.isnan(area), columns["bbox"][:, 2] * columns["bbox"][:, 3], area)
     require_unique([one["id"] for one in annotations if "id" in one], "annotation id", path)
     return columns
+
+
+def count_categories(categories: Sequence[dict], category_ids: Sequence, path: str) -> Counter:
+    """Count the annotations of each category; say how many have one that the file does not list."""
+    count_of = Counter(category_ids)
+    known = {category["id"] for category in categories}
+    if unknown := {one: count for one, count in count_of.items() if one not in known}:
+        warn(
+            f"{path}: {sum(unknown.values())} annotations have a category_id that 'categories' does not "
+            f"list, {listed(unknown, 10)}; they are left out."
+        )
+    return count_of
+
+
+def find_images(wanted: Sequence, image_ids: Sequence, path: str) -> np.ndarray:
+    """Return the index of the image of each annotation, (n,); -1, and that is said, where the file does not list it.
+
+    Args:
+        wanted: the ``image_id`` of each annotation.
+        image_ids: the ``id`` of each image.
+        path: the file.
+
+    Raises:
+        ValueError: none is listed.
+    """
+    index_of = {image_id: index for index, image_id in enumerate(image_ids)}
+    image_index = np.array([index_of.get(one, -1) for one in wanted], dtype=np.int64)
+    stray = np.flatnonzero(image_index < 0)
+    if not len(stray):
+        return image_index
+    first = wanted[stray[0]]
+    told = f"{len(stray)} of {len(image_index)} annotations have an image_id that 'images' does not list"
+    if len(stray) == len(image_index):
+        known = image_ids[0] if len(image_ids) else None
+        raise ValueError(
+            f"{path}: all {told}: the first has {first!r} ({type(first).__name__}), an image's id is "
+            f"{known!r} ({type(known).__name__}). The ids must be equal, of the same type"
+        )
+    warn(f"{path}: {told}, the first {first!r}; they are left out.")
+    return image_index
+
+
+def to_xyxy(boxes: np.ndarray) -> np.ndarray:
+    """Return boxes (n, 4) of left, top, width, height as left, top, right, bottom."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
 
 
 def _parse(data: bytes, path: str):

@@ -54,11 +54,7 @@ def require_path(path: str, *, key: str, owner: str, data_root: str | None, back
         raise ValueError(f"{owner}: {key} is not set; it must name the annotation file (relative to data_root)")
     if not is_local(path, backend_args) or os.path.isfile(path):
         return
-    if data_root and is_local(data_root) and not os.path.isdir(data_root):
-        raise FileNotFoundError(
-            f"{owner}: data_root={data_root!r} does not exist (looked in {os.getcwd()!r}). Set data_root to the folder "
-            f"that holds the data set, or link it there: ln -s /path/to/the/data {data_root.rstrip('/')}"
-        )
+    _require_root(owner, data_root)
     folder = os.path.dirname(path) or "."
     if os.path.isdir(folder):
         there = sorted(os.listdir(folder))
@@ -66,6 +62,30 @@ def require_path(path: str, *, key: str, owner: str, data_root: str | None, back
     else:
         hint = f"Its folder {folder!r} does not exist."
     raise FileNotFoundError(f"{owner}: {key}={path!r} is not a file. {hint} Correct {key} or data_root in the config.")
+
+
+def require_folder(path: str, *, key: str, owner: str, data_root: str | None) -> None:
+    """Check that a folder of a data set is there.
+
+    Raises:
+        FileNotFoundError: the folder, or the whole ``data_root``, does not exist.
+    """
+    if os.path.isdir(path):
+        return
+    _require_root(owner, data_root)
+    around = os.path.dirname(path.rstrip("/")) or "."
+    there = listed(sorted(os.listdir(around)), 10) if os.path.isdir(around) else "nothing, since it does not exist"
+    raise FileNotFoundError(
+        f"{owner}: {key}={path!r} is not a folder. {around!r} holds: {there}. Correct {key} or data_root in the config."
+    )
+
+
+def _require_root(owner: str, data_root: str | None) -> None:
+    if data_root and is_local(data_root) and not os.path.isdir(data_root):
+        raise FileNotFoundError(
+            f"{owner}: data_root={data_root!r} does not exist (looked in {os.getcwd()!r}). Set data_root to the folder "
+            f"that holds the data set, or link it there: ln -s /path/to/the/data {data_root.rstrip('/')}"
+        )
 
 
 def check_filter(filter_cfg: Mapping | None, allowed: Collection[str], owner: str) -> None:
@@ -76,8 +96,13 @@ def check_filter(filter_cfg: Mapping | None, allowed: Collection[str], owner: st
             raise ValueError(f"{owner}: filter_cfg has no key {key!r}; it takes {listed(allowed)}.{hint}")
 
 
-def check_classes(classes, owner: str) -> tuple[str, ...]:
-    """Return ``metainfo['classes']`` as a tuple.
+def check_classes(classes, owner: str, key: str = "metainfo['classes']") -> tuple[str, ...]:
+    """Return the names of classes as a tuple.
+
+    Args:
+        classes: a list or tuple of names.
+        owner: the data set or file, for messages.
+        key: what it calls them.
 
     Raises:
         TypeError: no list or tuple of names.
@@ -85,13 +110,12 @@ def check_classes(classes, owner: str) -> tuple[str, ...]:
     """
     if isinstance(classes, str) or not isinstance(classes, Sequence) or not all(isinstance(c, str) for c in classes):
         raise TypeError(
-            f"{owner}: metainfo['classes'] must be a list or tuple of names (a single one is written ('name',)), "
-            f"but got {classes!r}"
+            f"{owner}: {key} must be a list or tuple of names (a single one is written ('name',)), but got {classes!r}"
         )
     twice = sorted({name for name in classes if list(classes).count(name) > 1})
     if not classes or twice:
         problem = f"names {listed(twice)} more than once" if twice else "is empty"
-        raise ValueError(f"{owner}: metainfo['classes'] {problem}; it must name each class of the data set once")
+        raise ValueError(f"{owner}: {key} {problem}; it must name each class of the data set once")
     return tuple(classes)
 
 

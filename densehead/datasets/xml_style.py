@@ -9,20 +9,20 @@ from collections import Counter
 
 import numpy as np
 from mmengine.fileio import get
-from PIL import Image
 
 from densehead.datasets import validate
 from densehead.datasets.base_det_dataset import BaseDetDataset
+from densehead.datasets.folders import files_in
+from densehead.datasets.image_size import in_threads, loaded_size
 from densehead.registry import DATASETS
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_EXIF_ORIENTATION = 274
 
 
 @DATASETS.register_module()
 class XMLDataset(BaseDetDataset):
-    """Images with boxes from XML files: ``ann_file`` lists the images' ids, one a line.
+    """Images with boxes from XML files: ``ann_file`` lists the images' ids, one a line; every XML file without one.
 
     Coordinates count from 1 in the files, so 1 is subtracted from all four. Objects marked ``difficult`` get
     ``ignore_flag`` 1. The size of an image is that of ``<size>``; only where it is absent is the image's header read.
@@ -49,6 +49,25 @@ class XMLDataset(BaseDetDataset):
         return self.data_prefix.get("sub_data_root", self.data_root or "")
 
     @property
+    def ann_folder(self) -> str:
+        """Folder of the XML files."""
+        return os.path.join(self.sub_data_root, self.ann_subdir)
+
+    @property
+    def source(self) -> str:
+        """What messages call the data set: its list, or the folder of the XML files."""
+        return self.ann_file or self.ann_folder
+
+    def check_paths(self) -> None:
+        """Raise an error that names the list, the folder of the XML files or the data root where it is missing."""
+        if self.ann_file or not validate.is_local(self.ann_folder, self.backend_args):
+            super().check_paths()
+        else:
+            validate.require_folder(
+                self.ann_folder, key="ann_subdir", owner=type(self).__name__, data_root=self.data_root
+            )
+
+    @property
     def bbox_min_size(self) -> float | None:
         """Boxes smaller than this (pixels) are ignored in training."""
         return (self.filter_cfg or {}).get("bbox_min_size")
@@ -62,9 +81,9 @@ class XMLDataset(BaseDetDataset):
             )
         classes = self._metainfo["classes"]
         self.cat2label = {name: label for label, name in enumerate(classes)}
-        infos = [self.parse_data_info({"img_id": img_id}) for img_id in self._read_ids()]
+        infos = self.read_infos()
         objects = [(index, *one) for index, info in enumerate(infos) for one in info.pop("objects")]
-        validate.match_classes(classes, Counter(name for _, name, _, _ in objects), self.ann_file)
+        validate.match_classes(classes, Counter(name for _, name, _, _ in objects), self.source)
         wanted = [one for one in objects if one[1] in self.cat2label]
         image_index = np.array([one[0] for one in wanted], dtype=np.int64)
         labels = np.array([self.cat2label[one[1]] for one in wanted], dtype=np.int64)
@@ -76,6 +95,10 @@ class XMLDataset(BaseDetDataset):
             info["instances"] = instances
         return infos
 
+    def read_infos(self) -> list[dict]:
+        """Read the XML files as they are; see :meth:`parse_data_info`."""
+        return list(in_threads(lambda img_id: self.parse_data_info({"img_id": img_id}), self._read_ids()))
+
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Read one image's XML file into ``img_path``, ``xml_path``, its size and ``objects``.
 
@@ -86,7 +109,7 @@ class XMLDataset(BaseDetDataset):
             dict: ``objects`` are (name, difficult, xyxy) of every object, before anything is left out.
         """
         img_id = raw_data_info["img_id"]
-        xml_path = os.path.join(self.sub_data_root, self.ann_subdir, f"{img_id}.xml")
+        xml_path = os.path.join(self.ann_folder, f"{img_id}.xml")
         root = self._read_xml(xml_path, img_id)
         img_path = self._find_image(img_id, root)
         height, width = self._image_size(root, img_path, xml_path)
@@ -100,6 +123,8 @@ class XMLDataset(BaseDetDataset):
         }
 
     def _read_ids(self) -> list[str]:
+        if not self.ann_file:
+            return self._all_ids()
         lines = get(self.ann_file, backend_args=self.backend_args).decode("utf-8", "replace").splitlines()
         ids = [line.strip() for line in lines if line.strip()]
         if not ids:
@@ -108,12 +133,19 @@ class XMLDataset(BaseDetDataset):
         validate.require_unique(ids, "image id", self.ann_file, advice)
         return ids
 
+    def _all_ids(self) -> list[str]:
+        """The ids of all XML files, in those folders too that are in their folder."""
+        paths = [os.path.relpath(path, self.ann_folder) for path in files_in(self.ann_folder, [".xml"])]
+        if not paths:
+            raise ValueError(f"{self.ann_folder}: there is no XML file in it. Correct ann_subdir or data_prefix")
+        return [os.path.splitext(path)[0] for path in paths]
+
     def _read_xml(self, path: str, img_id: str) -> ET.Element:
         try:
             return ET.fromstring(get(path, backend_args=self.backend_args))
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"{path}: no such file; {self.ann_file} lists the image {img_id!r}, whose annotation it should be. "
+                f"{path}: no such file; {self.source} lists the image {img_id!r}, whose annotation it should be. "
                 "Correct ann_subdir or data_prefix.sub_data_root, or the list (one id without suffix a line)"
             ) from None
         except ET.ParseError as error:
@@ -128,7 +160,7 @@ class XMLDataset(BaseDetDataset):
         if not validate.is_local(usual, self.backend_args) or os.path.exists(usual):
             return usual
         named = os.path.basename(root.findtext("filename") or "")
-        others = [named] if named else []
+        others = [os.path.join(os.path.dirname(img_id), named)] if named else []
         others += [f"{img_id}{suffix}" for suffix in _SUFFIXES]
         return next((path for path in (os.path.join(folder, one) for one in others) if os.path.exists(path)), usual)
 
@@ -141,15 +173,12 @@ class XMLDataset(BaseDetDataset):
         if height > 0 and width > 0:
             return height, width
         try:
-            with Image.open(io.BytesIO(get(img_path, backend_args=self.backend_args))) as image:
-                width, height = image.size
-                turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
-        except OSError as error:
+            return loaded_size(io.BytesIO(get(img_path, backend_args=self.backend_args)), img_path)
+        except (OSError, ValueError) as error:
             raise ValueError(
                 f"{xml_path}: has no <size> with a positive width and height, and its image {img_path} cannot be read "
                 f"for it ({error}). Correct either"
             ) from error
-        return (width, height) if turned else (height, width)
 
 
 def _parse_object(element: ET.Element, index: int, xml_path: str) -> tuple[str, bool, list[int]]:

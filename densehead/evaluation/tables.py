@@ -1,8 +1,14 @@
-"""Plain text tables for the log."""
+"""Tables as plain text for the log, and as CSV files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], footer: Sequence[str] | None = None) -> str:
@@ -31,8 +37,23 @@ def format_value(value: float) -> str:
     return f"{value:.3f}" if value >= 0 else "-"
 
 
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file; what is undefined (NaN) is left empty."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows([_shortened(value) for value in row] for row in rows)
+
+
 def _justify(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
     return [
         cell.rjust(width) if column else cell.ljust(width)
         for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
+
+
+def _shortened(value: Any) -> Any:
+    """A number of six digits; nothing for what is undefined."""
+    if isinstance(value, float | np.floating):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return value

@@ -9,26 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from densehead.evaluation.boxes import Boxes, pairs_of_groups
+
 EVAL_MODES = ("11points", "area")
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """Boxes of many images, one after the other.
-
-    Attributes:
-        boxes: (n, 4) float32 xyxy, pixels.
-        labels: (n,) class indices.
-        images: (n,) index of the image of each.
-        scores: (n,) of detections; None for truth.
-        ignored: (n,) bool of truth, True where finding the object is neither right nor wrong; None for detections.
-    """
-
-    boxes: np.ndarray
-    labels: np.ndarray
-    images: np.ndarray
-    scores: np.ndarray | None = None
-    ignored: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -81,12 +64,9 @@ def best_overlap(detections: Boxes, truth: Boxes) -> tuple[np.ndarray, np.ndarra
     num_labels = 1 + max(detections.labels.max(initial=0), truth.labels.max(initial=0))
     det_group = detections.images * num_labels + detections.labels
     gt_group = truth.images * num_labels + truth.labels
-    gt_order = np.argsort(gt_group, kind="stable")
-    first, last = (np.searchsorted(gt_group[gt_order], det_group, side=side) for side in ("left", "right"))
-    count = last - first
+    det_index, gt_index = pairs_of_groups(det_group, gt_group)
+    count = np.bincount(det_index, minlength=len(det_group))
     offset = np.cumsum(count) - count
-    det_index = np.repeat(np.arange(len(count)), count)
-    gt_index = gt_order[np.arange(len(det_index)) + np.repeat(first - offset, count)]
     iou = _aligned_iou(detections.boxes[det_index], truth.boxes[gt_index])
 
     overlap = np.zeros(len(count), dtype=np.float32)
@@ -94,7 +74,7 @@ def best_overlap(detections: Boxes, truth: Boxes) -> tuple[np.ndarray, np.ndarra
     has_gt = count > 0
     if has_gt.any():
         overlap[has_gt] = np.maximum.reduceat(iou, offset[has_gt])
-        candidate = np.where(iou == overlap[det_index], gt_index, len(gt_order))
+        candidate = np.where(iou == overlap[det_index], gt_index, len(gt_group))
         owner[has_gt] = np.minimum.reduceat(candidate, offset[has_gt])
     return overlap, owner
 
@@ -107,11 +87,24 @@ def average_precision(recall: np.ndarray, precision: np.ndarray, eval_mode: str)
         precision: (n,) likewise.
         eval_mode: ``'area'`` or ``'11points'``.
     """
-    best_beyond = np.maximum.accumulate(precision[::-1])[::-1]
     if eval_mode == "area":
-        return float(np.sum(np.diff(recall, prepend=0.0) * best_beyond))
-    at = np.searchsorted(recall, np.arange(0, 1.001, 0.1), side="left")
-    return float(np.append(best_beyond, 0.0)[at].mean())
+        return float(np.sum(np.diff(recall, prepend=0.0) * _best_beyond(precision)))
+    return float(precision_at(recall, precision, np.arange(0, 1.001, 0.1)).mean())
+
+
+def precision_at(recall: np.ndarray, precision: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return (k,) the best precision that is reached at or beyond each recall of ``points`` (k,); 0 beyond the last.
+
+    Args:
+        recall: (n,) after each detection, best score first.
+        precision: (n,) likewise.
+        points: recalls to read the curve at.
+    """
+    return np.append(_best_beyond(precision), 0.0)[np.searchsorted(recall, points, side="left")]
+
+
+def _best_beyond(precision: np.ndarray) -> np.ndarray:
+    return np.maximum.accumulate(precision[::-1])[::-1]
 
 
 def _judge(

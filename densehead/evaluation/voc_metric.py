@@ -9,9 +9,10 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from densehead.evaluation.boxes import joined_detections, joined_truth
 from densehead.evaluation.samples import check_labels, class_names, detections_of, truth_of, warn_of_resized_truth
 from densehead.evaluation.tables import format_table, format_value
-from densehead.evaluation.voc_ap import EVAL_MODES, Boxes, ClassResult, evaluate_classes
+from densehead.evaluation.voc_ap import EVAL_MODES, ClassResult, evaluate_classes
 from densehead.registry import METRICS
 
 USUAL_MODE = {"VOC2007": "11points", "VOC2012": "area"}
@@ -96,8 +97,8 @@ class VOCMetric(BaseMetric):
                 f"{self.eval_mode!r}: the figures do not compare with published ones"
             )
         warn_of_resized_truth([image for image, _ in results], logger)
-        truth = _joined_truth([image["anns"] for image, _ in results])
-        detections = _joined_detections([detected for _, detected in results])
+        truth = joined_truth([image["anns"] for image, _ in results])
+        detections = joined_detections([detected for _, detected in results])
         check_labels(detections.labels, len(classes), "the data set")
         values: dict[str, float] = {}
         for iou_thr in self.iou_thrs:
@@ -108,27 +109,6 @@ class VOCMetric(BaseMetric):
             values[f"AP{round(iou_thr * 100):02d}"] = float(np.mean(averages)) if averages else 0.0
             logger.info(f"IoU >= {iou_thr}\n" + _table(classes, per_class, averages))
         return {"mAP": float(np.mean(list(values.values()))), **values}
-
-
-def _joined_truth(images: Sequence[Sequence[Mapping]]) -> Boxes:
-    instances = [ann for anns in images for ann in anns]
-    return Boxes(
-        boxes=np.array([ann["bbox"] for ann in instances], dtype=np.float32).reshape(-1, 4),
-        labels=np.array([ann["bbox_label"] for ann in instances], dtype=np.int64),
-        images=np.repeat(np.arange(len(images)), [len(anns) for anns in images]),
-        ignored=np.array([ann.get("ignore_flag", 0) for ann in instances], dtype=bool),
-    )
-
-
-def _joined_detections(images: Sequence[Mapping]) -> Boxes:
-    none = {"bboxes": np.zeros((0, 4)), "labels": np.zeros(0), "scores": np.zeros(0)}
-    joined = {key: np.concatenate([none[key], *(image[key] for image in images)]) for key in none}
-    return Boxes(
-        boxes=joined["bboxes"].astype(np.float32),
-        labels=joined["labels"].astype(np.int64),
-        images=np.repeat(np.arange(len(images)), [len(image["labels"]) for image in images]),
-        scores=joined["scores"],
-    )
 
 
 def _table(classes: Sequence[str], per_class: Sequence[ClassResult], averages: Sequence[float]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -13,13 +12,12 @@ import numpy as np
 from PIL import Image
 
 from densehead.visualization.drawing import Style, with_caption
+from densehead.visualization.figures import NOTE, line_style, new_figure, save_png, tidy
+from densehead.visualization.scalars import Source, loss_names, metric_names, read_scalars, split_records, step_of
 
-#: Colours that can be told apart on white with any colour vision (Okabe and Ito, 2008), the darker ones first.
-LINES = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 #: Pictures drawn in this style stay legible in a sheet of two columns.
 SHEET_STYLE = Style(min_side=256, max_side=420)
 SHEET_GAP = 24
-USUAL_METRICS = ("bbox_mAP", "bbox_mAP_50", "mAP", "AP50")
 
 LOSSES, LEARNING_RATE, AVERAGE_PRECISION = "losses", "learning rate", "average precision"
 POSITIVES, MISSED, GRADIENT = "positives of an object", "share of objects without any", "norm of the gradient"
@@ -31,32 +29,6 @@ TRAINED = {
 }
 PANELS_IN_ROW = 3
 LEAST_SHARE = 0.02  # of the axis of objects without any: one in a thousand should not look like many
-
-Source = str | PathLike
-
-
-def read_scalars(paths: Source | Sequence[Source]) -> list[dict[str, Any]]:
-    """Read what mmengine's ``LocalVisBackend`` writes: ``vis_data/scalars.json``, one JSON object a line.
-
-    Args:
-        paths: a file, or those of a run and its resumptions in the order in which they ran.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line is no JSON object (a last one cut off by a kill is passed over).
-    """
-    records = []
-    for path in [paths] if isinstance(paths, (str, PathLike)) else paths:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                if number < len(lines):
-                    raise ValueError(f"{path}, line {number}: must be a JSON object, but {error}") from error
-    return records
 
 
 def training_curves(
@@ -80,13 +52,12 @@ def training_curves(
         ValueError: there is nothing to draw.
     """
     records = _records(scalars)
-    train = _superseded([record for record in records if _loss_names([record]) or "lr" in record])
-    val = _superseded([record for record in records if any("/" in name for name in record)])
+    train, val = split_records(records)
     by_epoch = any("epoch" in record for record in train) or not train
     panels = [
-        (LOSSES, _loss_names(train), train, "iteration"),
+        (LOSSES, loss_names(train), train, "iteration"),
         (LEARNING_RATE, ["lr"] if any("lr" in record for record in train) else [], train, "iteration"),
-        (AVERAGE_PRECISION, _metric_names(val), val, "epoch" if by_epoch else "iteration"),
+        (AVERAGE_PRECISION, metric_names(val), val, "epoch" if by_epoch else "iteration"),
     ]
     logged = {name for record in train for name in record}
     for panel, names in TRAINED.items():
@@ -160,42 +131,11 @@ def _records(scalars: Any) -> list[Mapping[str, Any]]:
     return list(scalars)
 
 
-def _step(record: Mapping[str, Any]) -> int:
-    return record.get("step", record.get("iter", 0))
-
-
-def _superseded(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Drop what a later record of the same or an earlier step replaces."""
-    kept: list[Mapping[str, Any]] = []
-    for record in records:
-        while kept and _step(kept[-1]) >= _step(record):
-            kept.pop()
-        kept.append(record)
-    return kept
-
-
-def _loss_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of losses, the sum first."""
-    names = dict.fromkeys(name for record in records for name in record if "loss" in name and "/" not in name)
-    return sorted(names, key=lambda name: name != "loss")
-
-
-def _metric_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the usual metrics; of the first few others where there are none of those."""
-    names = list(dict.fromkeys(name for record in records for name in record if "/" in name))
-    usual = [name for name in names if name.rpartition("/")[2] in USUAL_METRICS]
-    return usual or names[:4]
-
-
 def _draw_panels(panels: Sequence[tuple], out_file: Path, title: str | None) -> Path:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     across = min(len(panels), PANELS_IN_ROW)
     down = math.ceil(len(panels) / across)
     width, height = 4.6 * across, 3.6 * down + 0.7
-    figure = Figure(figsize=(width, height), dpi=120)
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height)
     axes = figure.subplots(down, across, squeeze=False).ravel()
     handles: list = []
     for axis, (name, series, records, unit) in zip(axes, panels, strict=False):
@@ -215,9 +155,7 @@ def _draw_panels(panels: Sequence[tuple], out_file: Path, title: str | None) -> 
     )
     if title:
         figure.suptitle(title, fontsize=12)
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out_file, format="png")
-    return out_file
+    return save_png(figure, out_file)
 
 
 def _draw_panel(
@@ -226,22 +164,21 @@ def _draw_panel(
     """Draw the series of one panel; return the lines, for the legend."""
     lines, broken = [], {}
     for index, key in enumerate(series):
-        points = [(_step(record), float(record[key])) for record in records if key in record]
+        points = [(step_of(record), float(record[key])) for record in records if key in record]
         steps, values = np.array(points).T
         broken[key] = int((~np.isfinite(values)).sum())
         undefined = values < 0 if name == AVERAGE_PRECISION else False
         values = np.where(np.isfinite(values) & ~np.asarray(undefined), values, math.nan)
-        turn, color = divmod(first_color + index, len(LINES))
-        look = {"color": LINES[color], "linestyle": ("-", "--", ":")[turn % 3], "linewidth": 1.6}
-        lines += axis.plot(steps, values, label=key, marker="o" if len(steps) <= 30 else None, markersize=3.5, **look)
+        look = {"marker": "o" if len(steps) <= 30 else None, "markersize": 3.5, "linewidth": 1.6}
+        lines += axis.plot(steps, values, label=key, **look, **line_style(first_color + index))
     note = ", ".join(f"{key} {count} times" for key, count in broken.items() if count)
     note = f"not finite: {note}" if note else _best(lines[0], unit) if name == AVERAGE_PRECISION else ""
     axis.set_title(name, fontsize=11, loc="left", pad=18 if note else 6)
-    axis.text(0, 1.02, note, transform=axis.transAxes, fontsize=8, color="#555555")
+    axis.text(0, 1.02, note, transform=axis.transAxes, fontsize=8, color=NOTE)
     axis.set_xlabel(unit)
-    _finish(axis, name, np.concatenate([line.get_ydata() for line in lines]))
+    set_scales(axis, name, np.concatenate([line.get_ydata() for line in lines]))
     if len(records) == 1:
-        axis.set_xlim(_step(records[0]) - 0.5, _step(records[0]) + 0.5)
+        axis.set_xlim(step_of(records[0]) - 0.5, step_of(records[0]) + 0.5)
     return lines
 
 
@@ -254,20 +191,19 @@ def _best(line, unit: str) -> str:
     return f"best {line.get_label()}: {values[best]:.3f} ({unit} {steps[best]:g})"
 
 
-def _finish(axis, name: str, values: np.ndarray) -> None:
-    """Set scales and ticks to what the panel shows."""
+def set_scales(axis, kind: str, values: np.ndarray) -> None:
+    """Set scales and ticks of a panel to what it shows: :data:`LOSSES`, and so on, or anything else."""
     from matplotlib.ticker import MaxNLocator
 
     values = values[np.isfinite(values)]
     axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
-    axis.grid(color="#dddddd", linewidth=0.7)
-    axis.spines[["top", "right"]].set_visible(False)
-    if name in (LOSSES, GRADIENT) and values.size and values.min() > 0 and values.max() > 30 * values.min():
+    tidy(axis)
+    if kind in (LOSSES, GRADIENT) and values.size and values.min() > 0 and values.max() > 30 * values.min():
         axis.set_yscale("log")
-    elif name == LEARNING_RATE:
+    elif kind == LEARNING_RATE:
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.set_ylim(bottom=0)
-    elif name in (POSITIVES, MISSED):
+    elif kind in (POSITIVES, MISSED):
         axis.set_ylim(0, max(axis.get_ylim()[1], LEAST_SHARE))
-    elif name == AVERAGE_PRECISION:
+    elif kind == AVERAGE_PRECISION:
         axis.set_ylim(0, 1 if values.size and values.max() > 0.5 else None)

@@ -16,7 +16,7 @@ from densehead.apis import (
     train,
 )
 from densehead.apis.upgrade import OldSpellingError, check_spelling, upgrade_config, upgrade_file
-from densehead.apis.upgrade.writing import Code, as_text, in_one_line
+from densehead.apis.writing import Code, as_text, in_one_line
 from densehead.registry import MODELS
 from tests.apis.old import FOLDER, HEADS, read, write_data
 from tests.engine.tiny import ROOT

@@ -163,8 +163,30 @@ def test_the_image_tells_its_size_where_the_xml_does_not(voc, picture, tmp_path,
     assert (info["height"], info["width"]) == (33, 44)
 
 
+def test_without_a_list_every_xml_file_is_read(voc, tmp_path):
+    (tmp_path / "Annotations" / "sub").mkdir(parents=True)
+    keys = voc({**one(thing()), **one(thing("dog"), name="sub/a")}, ann_file="")
+    dataset = XMLDataset(**keys)
+    assert [dataset.get_data_info(i)["img_id"] for i in range(2)] == ["a", "sub/a"]
+    (tmp_path / "JPEGImages").mkdir()
+    with pytest.raises(ValueError, match=r"JPEGImages: there is no XML file in it"):
+        XMLDataset(**keys, ann_subdir="JPEGImages")
+    with pytest.raises(FileNotFoundError, match=r"ann_subdir='.*xml' is not a folder.* holds: 'Annotations'"):
+        XMLDataset(**keys, ann_subdir="xml")
+
+
+def test_equal_names_in_several_folders_are_not_mixed_up(voc, picture, tmp_path):
+    xml = one(thing())["a"].replace("other.png", "a.png")
+    (tmp_path / "Annotations" / "sub").mkdir(parents=True)
+    for folder in ("JPEGImages", "JPEGImages/sub"):
+        picture(tmp_path / folder / "a.png")
+    dataset = XMLDataset(**voc({"a": xml, "sub/a": xml}))
+    paths = [dataset.get_data_info(i)["img_path"] for i in range(2)]
+    assert paths == [str(tmp_path / "JPEGImages" / "a.png"), str(tmp_path / "JPEGImages" / "sub" / "a.png")]
+
+
 def test_images_are_not_opened_where_the_xml_has_the_size(voc, monkeypatch):
-    monkeypatch.setattr(module, "Image", None)
+    monkeypatch.setattr(module, "loaded_size", None)
     assert len(XMLDataset(**voc(one(thing())))) == 1
 
 

@@ -68,6 +68,7 @@ def parse_args() -> argparse.Namespace:
         "--no-levels", dest="levels", action="store_false", help="no panel for each level, only the one with all"
     )
     parser.add_argument("--columns", type=int, help="panels side by side on a sheet")
+    parser.add_argument("--panel-side", type=int, help="longer side of the panels, pixels")
     parser.add_argument("--format", choices=FORMATS, default="png", help="of the sheets (png)")
     cli.add_common_arguments(parser)
     return parser.parse_args()
@@ -75,7 +76,8 @@ def parse_args() -> argparse.Namespace:
 
 def draw_sheets(comparison: Comparison, args: argparse.Namespace, out: Path) -> None:
     """Write a sheet for each image, and print a table of what is on them."""
-    sheets = SheetWriter(out, levels=args.levels, columns=args.columns, format=args.format)
+    look = {"levels": args.levels, "columns": args.columns, "panel_side": args.panel_side, "format": args.format}
+    sheets = SheetWriter(out, **look)
     tally = Tally()
     for scene in comparison.scenes():
         print(sheets.write(scene))

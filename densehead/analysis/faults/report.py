@@ -74,7 +74,8 @@ def write_report(
     content = {"step": content, "state_dict": plain(detector.state_dict()), **_model(circumstances)}
     size = sum(value.numel() * value.element_size() for value in _tensors(content)) / 1e6
     reason = _reason_against(size, max_size, folder.parent)
-    with whole_folder(folder) as path:
+    with whole_folder(folder) as unfinished:
+        path = Path(unfinished)
         if reason is None:
             torch.save(content, path / BATCH)
         draw_fault(fault, step.inputs, step.samples, detector.data_preprocessor, path / PICTURE, circumstances.classes)

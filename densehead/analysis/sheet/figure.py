@@ -176,7 +176,7 @@ def _objects(scene: Scene) -> str:
 
 def _counts(record: AssignmentRecord) -> str:
     missed = int(record.is_missed().sum())
-    return f"{_many(len(record.prior_index), 'positive')}, {missed} of {_many(len(record.boxes), 'object')} without"
+    return f"{_many(len(record.prior_index), 'positive')}, {missed} of {_many(len(record.boxes), 'object')} without any"
 
 
 def _weight(record: AssignmentRecord, full: dict[str, float]) -> str:

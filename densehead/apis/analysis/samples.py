@@ -39,8 +39,8 @@ def build_dataset(cfg: Config, split: str = "train", *, augment: bool = True) ->
     dataset = copy.deepcopy(cfg[loader].dataset)
     if split == "val" or not augment:
         check_sections(cfg, ["val_dataloader"], cfg.filename)
-        pipeline = next(part.pipeline for part in _sources(cfg.val_dataloader.dataset))
-        for part in _sources(dataset):
+        pipeline = next(part.pipeline for part in sources(cfg.val_dataloader.dataset))
+        for part in sources(dataset):
             part.pipeline = with_truth(pipeline)
     return DATASETS.build(dataset)
 
@@ -131,12 +131,12 @@ def _find(dataset: Any, names: Sequence[str]) -> list[int]:
     return found
 
 
-def _sources(dataset: Config) -> Iterator[Config]:
+def sources(dataset: Config) -> Iterator[Config]:
     """Yield the configs of data sets with images, out of the wrappers around them."""
     if "dataset" in dataset:
-        yield from _sources(dataset.dataset)
+        yield from sources(dataset.dataset)
     elif "datasets" in dataset:
         for part in dataset.datasets:
-            yield from _sources(part)
+            yield from sources(part)
     else:
         yield dataset

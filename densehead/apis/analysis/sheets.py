@@ -20,23 +20,31 @@ class SheetWriter:
 
     Args:
         folder: for the files; made if it is not there. Files of the same names are replaced.
-        levels, columns: see :func:`densehead.analysis.sheet.draw_sheet`.
+        levels, columns, panel_side: see :func:`densehead.analysis.sheet.draw_sheet`.
         format: of ``FORMATS``.
 
     Raises:
-        ValueError: another format, or fewer columns than one.
+        ValueError: another format, or a number that is too small.
     """
 
     def __init__(
-        self, folder: str | os.PathLike, *, levels: bool = True, columns: int | None = None, format: str = "png"
+        self,
+        folder: str | os.PathLike,
+        *,
+        levels: bool = True,
+        columns: int | None = None,
+        panel_side: int | None = None,
+        format: str = "png",
     ) -> None:
         if format not in FORMATS:
             raise ValueError(f"--format must be one of {', '.join(FORMATS)}, but got {format!r}")
-        if columns is not None and columns < 1:
-            raise ValueError(f"--columns must be at least 1, but got {columns}")
+        for flag, value, least in (("columns", columns, 1), ("panel-side", panel_side, 16)):
+            if value is not None and value < least:
+                raise ValueError(f"--{flag} must be at least {least}, but got {value}")
         self.folder = Path(folder)
         self.levels = levels
         self.columns = columns
+        self.panel_side = panel_side
         self.format = format
         self._names: set[str] = set()
 
@@ -49,7 +57,8 @@ class SheetWriter:
             name = f"{stem}_{number}"
         self._names.add(name)
         content = io.BytesIO()
-        draw_sheet(scene, levels=self.levels, columns=self.columns).savefig(content, format=self.format)
+        figure = draw_sheet(scene, levels=self.levels, columns=self.columns, panel_side=self.panel_side)
+        figure.savefig(content, format=self.format)
         path = self.folder / f"{name}.{self.format}"
         AtomicBackend().put(content.getvalue(), path)
         return path

@@ -16,43 +16,8 @@ from densehead.apis.upgrade.report import Report
 from densehead.apis.upgrade.runtime import upgrade_environment, upgrade_hooks
 from densehead.apis.upgrade.schedule import upgrade_learning_rate, upgrade_length, upgrade_optimizer
 from densehead.apis.upgrade.views import upgrade_views
-from densehead.apis.upgrade.writing import Code, as_text
+from densehead.apis.writing import SECTIONS, config_text
 
-# The order in which a config is written
-SECTIONS = (
-    "model",
-    "train_dataloader",
-    "val_dataloader",
-    "test_dataloader",
-    "val_evaluator",
-    "test_evaluator",
-    "tta_model",
-    "tta_pipeline",
-    "train_cfg",
-    "val_cfg",
-    "test_cfg",
-    "param_scheduler",
-    "optim_wrapper",
-    "auto_scale_lr",
-    "default_scope",
-    "custom_imports",
-    "default_hooks",
-    "custom_hooks",
-    "visualizer",
-    "log_processor",
-    "log_level",
-    "env_cfg",
-    "randomness",
-    "model_wrapper_cfg",
-    "find_unused_parameters",
-    "compile",
-    "runner_type",
-    "launcher",
-    "experiment_name",
-    "work_dir",
-    "load_from",
-    "resume",
-)
 # Variables of mmdetection's own bases, whose loss needs no mention
 _VARIABLES = ("data_root", "dataset_type", "classes", "file_client_args", "vis_backends", "backend_args")
 
@@ -146,7 +111,7 @@ def upgrade_file(old: str | os.PathLike, new: str | os.PathLike, *, force: bool 
     if not report.spelled_old:
         raise ValueError(f"{old} is not written for mmdetection 2.x: there is nothing to upgrade")
     try:
-        text = _text(cfg, old.name, report)
+        text = config_text(cfg, _comments(old.name, report))
     except ValueError as error:
         raise ValueError(f"{old}: {error}") from None
     new.parent.mkdir(parents=True, exist_ok=True)
@@ -172,58 +137,9 @@ def _plain(node: Any) -> Any:
     return copy.deepcopy(node)
 
 
-# ---- text ----------------------------------------------------------------------------------------------------------
-
-
-def _text(cfg: dict, name: str, report: Report) -> str:
-    """Return a config as the text of a file."""
-    lines = [f"# {name} of mmdetection 2.x, its bases included, in today's spelling."]
+def _comments(name: str, report: Report) -> list[str]:
+    """Return what stands above the new config."""
+    lines = [f"{name} of mmdetection 2.x, its bases included, in today's spelling."]
     if report.remarks:
-        lines += ["# To look at:", *(f"# - {key}: {text}" for key, text in report.remarks)]
-    cfg, variables = _with_variables(cfg)
-    entries = [*variables.items(), *cfg.items()]
-    blocks = [f"{key} = {as_text(value, used=len(key) + 3)}" for key, value in entries]
-    for before, block in zip(["\n", *blocks], blocks, strict=False):
-        lines += [block] if "\n" not in before + block else ["", block]  # short ones stand together
-    return "\n".join(lines) + "\n"
-
-
-def _with_variables(cfg: dict) -> tuple[dict, dict]:
-    """Put what is said several times into variables, so that options can name them."""
-    cfg, variables = copy.deepcopy(cfg), {}
-    roots = {one["data_root"] for one in _datasets(cfg) if "data_root" in one}
-    if len(roots) == 1:
-        (root,) = roots
-        variables["data_root"] = root
-        for one in _datasets(cfg):
-            if "data_root" in one:
-                one["data_root"] = Code("data_root")
-        for key in ("val_evaluator", "test_evaluator"):
-            evaluator = cfg.get(key)
-            file = evaluator.get("ann_file") if isinstance(evaluator, dict) else None
-            if file and root and file.startswith(root):
-                evaluator["ann_file"] = Code(f"data_root + {as_text(file.removeprefix(root))}")
-    for split in ("train", "test"):
-        found = [one["pipeline"] for one in _datasets(cfg, split) if "pipeline" in one]
-        if found and not any(isinstance(one, Code) for one in found):
-            variables[f"{split}_pipeline"] = found[0]
-            for one in _datasets(cfg):
-                if one.get("pipeline") == found[0]:
-                    one["pipeline"] = Code(f"{split}_pipeline")
-    for key in ("dataloader", "evaluator"):
-        if cfg.get(f"val_{key}") is not None and cfg.get(f"val_{key}") == cfg.get(f"test_{key}"):
-            cfg[f"test_{key}"] = Code(f"val_{key}")
-    return cfg, variables
-
-
-def _datasets(cfg: dict, *splits: str) -> list[dict]:
-    """Return the configs of the data sets that are no wrappers."""
-    found, queue = [], [cfg.get(f"{split}_dataloader") or {} for split in splits or ("train", "val", "test")]
-    while queue:
-        node = queue.pop()
-        inner = [node["dataset"]] if "dataset" in node else node.get("datasets")
-        if inner is None:
-            found.append(node)
-        else:
-            queue += inner
-    return found
+        lines += ["To look at:", *(f"- {key}: {text}" for key, text in report.remarks)]
+    return lines

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from densehead.apis.upgrade.writing import in_one_line
+from densehead.apis.writing import in_one_line
 
 
 @dataclass

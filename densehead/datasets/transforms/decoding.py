@@ -11,11 +11,12 @@ import mmcv
 import numpy as np
 from PIL import Image
 
+from densehead.datasets.image_size import read_header
+
 # How a complete file starts and ends. Some decoders fill what is missing with grey and say nothing to the caller.
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}
 _JPEG = b"\xff\xd8\xff"
 _PARTS = (8, 4, 2)  # of the sides; what JPEG's 8 x 8 blocks can be decoded to
-_ORIENTATION = 0x0112
 #: Colour types that can be decoded at reduced size.
 REDUCIBLE = ("color", "grayscale", "color_ignore_orientation", "grayscale_ignore_orientation")
 
@@ -46,14 +47,13 @@ class UndecodedImage:
         if not data.startswith(_JPEG) or is_truncated(data):
             return None
         try:
-            with Image.open(io.BytesIO(data)) as header:
-                width, height = header.size
-                is_turned = header.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            header = read_header(io.BytesIO(data))
         except Exception:  # a header that only the decoder may understand
             return None
-        if is_turned and not color_type.endswith("ignore_orientation"):
-            width, height = height, width
-        return cls(data, path, color_type, dtype, (height, width))
+        size = (header.height, header.width)
+        if header.is_turned and not color_type.endswith("ignore_orientation"):
+            size = size[::-1]
+        return cls(data, path, color_type, dtype, size)
 
     def decode(self, height: float, width: float) -> tuple[np.ndarray, int]:
         """Decode at the smallest size that is not below ``height`` and ``width``.

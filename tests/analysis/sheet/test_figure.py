@@ -104,7 +104,7 @@ def test_objects_without_any_point_are_framed_like_barrier_tape():
     record = by_hand([[20, 20, 60, 50], [80, 60, 84, 63]], [(16 * 4 + 5, 0, 1.0)])
     figure = draw_sheet(scene({"head": record}))
     pixels = pixels_of(figure)
-    assert any("1 of 2 objects without" in text for text in texts_of(figure))
+    assert any("1 of 2 objects without any" in text for text in texts_of(figure))
     axis = axes_of(figure)["head/all"]
     pixel = SHAPE[1] / 340
     reach = 13 / 2 * pixel  # the box is small: its frame is as large as one can still see
@@ -127,7 +127,9 @@ def test_one_record_has_its_levels_beside_the_photo():
     counts = zip((8, 16, 32), record.counts().sum(0).tolist())
     captions = {f"stride {stride}: {count} positive{'s' * (count != 1)}" for stride, count in counts}
     assert captions <= set(texts_of(figure))
-    assert f"{len(record.prior_index)} positives, {record.is_missed().sum()} of 4 objects without" in texts_of(figure)
+    assert f"{len(record.prior_index)} positives, {record.is_missed().sum()} of 4 objects without any" in texts_of(
+        figure
+    )
 
 
 def test_several_records_have_a_row_each_and_one_legend():

@@ -40,6 +40,8 @@ def test_what_cannot_be_written(tmp_path):
         SheetWriter(tmp_path, format="bmp")
     with pytest.raises(ValueError, match="--columns must be at least 1, but got 0"):
         SheetWriter(tmp_path, columns=0)
+    with pytest.raises(ValueError, match="--panel-side must be at least 16, but got 3"):
+        SheetWriter(tmp_path, panel_side=3)
 
 
 def test_what_was_shown_is_counted(street):
