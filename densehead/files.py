@@ -72,3 +72,9 @@ def whole_files(folder: str | os.PathLike) -> Iterator[Path]:
             file.replace(target)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def as_typed(path: str | os.PathLike) -> str:
+    """Return a path as one would type it here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from densehead.files import whole_file, whole_files, whole_folder
+from densehead.files import as_typed, whole_file, whole_files, whole_folder
 
 
 @pytest.mark.parametrize(("owner", "step"), [(os, "fsync"), (Path, "replace")])
@@ -80,3 +80,11 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(ValueError, match="out is a file, but must be a folder"), whole_files(tmp_path / "out"):
         pass
+
+
+def test_as_typed(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert as_typed(tmp_path / "here" / "run" / "a") == os.path.join("run", "a")
+    assert as_typed(Path("run")) == "run"
+    assert as_typed(tmp_path / "there") == str(tmp_path / "there")

@@ -20,7 +20,8 @@ default_hooks = dict(
     seeds=dict(type="SeedHook"),
     check_classes=dict(type="NumClassCheckHook"),
     check_checkpoint=dict(type="CheckpointCheckHook"),
-    check_losses=dict(type="CheckInvalidLossHook", interval=50),
+    check_losses=dict(type="CheckInvalidLossHook"),
+    assignment=dict(type="AssignmentHook", interval=50),
     memory=dict(type="HostMemoryHook"),
     summary=dict(type="TrainingSummaryHook"),
 )

@@ -22,8 +22,10 @@ from densehead.engine.interrupt import TrainingStopped
 PACKAGE = str(Path(__file__).resolve().parents[1])
 # The exit code of a run that its input makes impossible; Python's own for a bug is 1
 BAD_INPUT = 2
+# and of a training whose losses are no longer finite
+NOT_FINITE = 3
 # Errors that the package raises on purpose
-EXPECTED = (ValueError, TypeError, KeyError, FileNotFoundError, ImportError, ConnectionError)
+EXPECTED = (ValueError, TypeError, KeyError, FileNotFoundError, ImportError, ConnectionError, FloatingPointError)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +76,7 @@ def run(main: Callable[[], object], *, config: Callable[[], object] = dict, show
             raise
         _log_traceback()
         print(f"error: {message}", file=sys.stderr)
-        return BAD_INPUT
+        return NOT_FINITE if isinstance(error, FloatingPointError) else BAD_INPUT
     return 0
 
 

@@ -20,6 +20,7 @@ TRAINING_HOOKS = {
     "check_classes": {"type": "densehead.NumClassCheckHook"},
     "check_checkpoint": {"type": "densehead.CheckpointCheckHook"},
     "check_losses": {"type": "densehead.CheckInvalidLossHook"},
+    "assignment": {"type": "densehead.AssignmentHook"},
     "memory": {"type": "densehead.HostMemoryHook"},
     "summary": {"type": "densehead.TrainingSummaryHook"},
 }

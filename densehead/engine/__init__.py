@@ -2,6 +2,7 @@
 
 from densehead.engine.files import AtomicBackend, find_last_checkpoint
 from densehead.engine.hooks import (
+    AssignmentHook,
     CheckInvalidLossHook,
     CheckpointCheckHook,
     DetVisualizationHook,
@@ -16,6 +17,7 @@ from densehead.engine.runner import QuietRunner
 from densehead.engine.tta import DetTTAModel
 
 __all__ = [
+    "AssignmentHook",
     "AtomicBackend",
     "CheckInvalidLossHook",
     "CheckpointCheckHook",

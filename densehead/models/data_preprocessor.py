@@ -14,7 +14,7 @@ from mmengine.structures import PixelData
 from torch import Tensor, nn
 
 from densehead.registry import MODELS
-from densehead.structures import DetDataSample, check_labels
+from densehead.structures import DetDataSample, box_tensor, check_boxes, check_labels
 from densehead.typing import ConfigDict, Size
 
 Samples = Sequence[DetDataSample]
@@ -44,8 +44,8 @@ class DetDataPreprocessor(ImgDataPreprocessor):
             training.
 
     Attributes:
-        num_classes: while training, labels must be below it; set by the detector to that of its head. Looked at
-            before the labels leave the host, where an error can still name the image.
+        num_classes: while training, labels must be below it; set by the detector to that of its head. The truth is
+            looked at before it leaves the host, where an error can still name the image.
 
     Raises:
         ValueError: arguments that do not fit each other.
@@ -85,19 +85,17 @@ class DetDataPreprocessor(ImgDataPreprocessor):
         Args:
             data: ``inputs``, a (C, H, W) image per sample or one (B, C, H, W) tensor, of any number type; and
                 ``data_samples``, may be absent.
-            training: labels are checked, batch augmentations run.
+            training: boxes and labels are checked, batch augmentations run.
 
         Returns:
             ``inputs`` (B, C, H, W) float32 on the device of the model, and ``data_samples`` or None.
 
         Raises:
-            ValueError: images of another form, or (in training) a label outside ``[0, num_classes)``.
+            ValueError: images of another form, or (in training) a box that is not finite or a label outside
+                ``[0, num_classes)``.
         """
-        if training and self.num_classes is not None:
-            for sample in data.get("data_samples") or ():
-                if "labels" in sample.get("gt_instances", ()):
-                    owner = f"image {sample.get('img_path')} (img_id {sample.get('img_id')})"
-                    check_labels(sample.gt_instances.labels, self.num_classes, owner)
+        if training:
+            self._check_truth(data.get("data_samples") or ())
         data = self.cast_data(data)
         images, samples = data["inputs"], data.get("data_samples")
         self._check_images(images)
@@ -108,6 +106,17 @@ class DetDataPreprocessor(ImgDataPreprocessor):
             for augment in self.batch_augments:
                 inputs, samples = augment(inputs, samples)
         return {"inputs": inputs, "data_samples": samples}
+
+    def _check_truth(self, samples: Samples) -> None:
+        for sample in samples:
+            truth, owner = (
+                sample.get("gt_instances", ()),
+                f"image {sample.get('img_path')} (img_id {sample.get('img_id')})",
+            )
+            if "bboxes" in truth:
+                check_boxes(box_tensor(truth.bboxes), owner)
+            if "labels" in truth and self.num_classes is not None:
+                check_labels(truth.labels, self.num_classes, owner)
 
     def _check_images(self, images: Sequence[Tensor] | Tensor) -> None:
         shapes = [tuple(image.shape) if isinstance(image, Tensor) else type(image) for image in images]

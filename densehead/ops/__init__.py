@@ -25,7 +25,7 @@ from densehead.ops.deform_conv import DeformConv2dPack, ModulatedDeformConv2dPac
 from densehead.ops.focal import sigmoid_focal_loss
 from densehead.ops.fused import fused_kernels
 from densehead.ops.nms import batched_nms, nms, soft_nms
-from densehead.ops.reduce import reduce_mean
+from densehead.ops.reduce import on_this_rank, reduce_mean
 
 __all__ = [
     "DeformConv2dPack",
@@ -47,6 +47,7 @@ __all__ = [
     "full_precision",
     "fused_kernels",
     "nms",
+    "on_this_rank",
     "pairwise_iou",
     "reduce_mean",
     "sigmoid_focal_loss",

@@ -6,7 +6,7 @@ from densehead.structures.det_data_sample import DetDataSample
 from densehead.structures.level_tensor import LevelTensor, Share
 from densehead.structures.predictions import Predictions
 from densehead.structures.priors import Grid, Priors
-from densehead.structures.targets import Targets, check_instances, check_labels
+from densehead.structures.targets import Targets, check_boxes, check_instances, check_labels
 
 __all__ = [
     "IGNORED",
@@ -21,6 +21,7 @@ __all__ = [
     "Share",
     "Targets",
     "box_tensor",
+    "check_boxes",
     "check_instances",
     "check_labels",
     "horizontal_boxes",

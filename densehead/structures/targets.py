@@ -62,7 +62,8 @@ class Targets:
             device: where the result lies; that of the boxes if None.
 
         Raises:
-            ValueError: boxes and labels that do not fit each other, or a label outside ``[0, num_classes)``.
+            ValueError: boxes and labels that do not fit each other, a box that is not finite, or a label outside
+                ``[0, num_classes)``.
         """
         boxes = [box_tensor(one.bboxes) for one in instances]
         labels = [one.labels for one in instances]
@@ -83,7 +84,8 @@ def check_instances(boxes: Sequence[Tensor], labels: Sequence[Tensor], num_class
     """Raise a ValueError that names the image whose truth cannot be trained on.
 
     Raises:
-        ValueError: shapes that do not fit, or (labels on the host only) a label outside ``[0, num_classes)``.
+        ValueError: shapes that do not fit, or (on the host only) a box that is not finite or a label outside
+            ``[0, num_classes)``.
     """
     for image, (box, label) in enumerate(zip(boxes, labels, strict=True)):
         if box.ndim != 2 or box.shape[-1] != 4 or label.shape != box.shape[:1]:
@@ -91,8 +93,26 @@ def check_instances(boxes: Sequence[Tensor], labels: Sequence[Tensor], num_class
                 f"ground truth of image {image} in the batch: bboxes must have shape (n, 4) and labels (n,), "
                 f"but got {tuple(box.shape)} and {tuple(label.shape)}"
             )
+        check_boxes(box, f"ground truth of image {image} in the batch")
         if num_classes is not None:
             check_labels(label, num_classes, f"ground truth of image {image} in the batch")
+
+
+def check_boxes(boxes: Tensor, owner: str) -> None:
+    """Raise a ValueError that names a box which is not finite: nobody could be trained to predict it.
+
+    Args:
+        boxes: (n, 4); on a GPU they are not looked at, it would have to be waited for.
+        owner: whose boxes they are, for the message.
+    """
+    if boxes.device.type != "cpu" or torch.compiler.is_compiling() or boxes.isfinite().all():
+        return
+    index = int((~boxes.isfinite()).any(1).nonzero()[0])
+    box = ", ".join(f"{edge:g}" for edge in boxes[index].tolist())
+    raise ValueError(
+        f"{owner} has the box ({box}) as its object {index}: its sides must be finite. Correct the annotation, or the "
+        "transform that made it"
+    )
 
 
 def check_labels(labels: Tensor, num_classes: int, owner: str) -> None:

@@ -55,7 +55,7 @@ class Marks:
 
     Attributes:
         boxes: (n, 4) xyxy, pixels of the picture before it is enlarged.
-        texts: n labels.
+        texts: n labels; none where it is empty.
         colors: n colours.
         dashed: n flags, True for what is only outlined (ignored truth).
     """
@@ -156,14 +156,15 @@ def _dashes(left: int, top: int, right: int, bottom: int, length: int) -> list[t
 
 
 def _draw_labels(draw: ImageDraw.ImageDraw, boxes: np.ndarray, marks: Marks, style: Style, opacity: int) -> None:
-    if not marks.texts:
+    has_text = np.array([bool(text) for text in marks.texts], bool)
+    if not has_text.any():
         return
     font = _fitting_font(marks.texts, draw.im.size, style.font_file)
     pad = max(1, round(0.16 * font.size))
     height = sum(font.getmetrics())
-    sizes = np.array([[font.getlength(text) + 2 * pad, height] for text in marks.texts])
+    sizes = np.array([[font.getlength(text) + 2 * pad, height] for text in marks.texts]) * has_text[:, None]
     places = place_labels(boxes, np.ceil(sizes), draw.im.size)
-    is_shown = are_free(places, boxes) if style.only_free_labels else np.ones(len(places), bool)
+    is_shown = has_text & (are_free(places, boxes) if style.only_free_labels else True)
     for index in np.flatnonzero(is_shown):
         place, text, color, dashed = places[index], marks.texts[index], marks.colors[index], marks.dashed[index]
         ink = style.text_color or readable_on(color)

@@ -20,12 +20,22 @@ SHEET_STYLE = Style(min_side=256, max_side=420)
 SHEET_GAP = 24
 
 LOSSES, LEARNING_RATE, AVERAGE_PRECISION = "losses", "learning rate", "average precision"
+POSITIVES, MISSED, GRADIENT = "positives of an object", "share of objects without any", "norm of the gradient"
+#: What is logged of assignments and gradients, by panel.
+TRAINED = {
+    POSITIVES: ("pos_per_object", "pos_small", "pos_medium", "pos_large"),
+    MISSED: ("missed",),
+    GRADIENT: ("grad_norm",),
+}
+PANELS_IN_ROW = 3
+LEAST_SHARE = 0.02  # of the axis of objects without any: one in a thousand should not look like many
 
 
 def training_curves(
     scalars: Source | Sequence[Source] | Sequence[Mapping[str, Any]], out_file: Source, *, title: str | None = None
 ) -> Path:
-    """Draw losses, learning rate and average precision of a training into a PNG.
+    """Draw losses, learning rate and average precision of a training into a PNG; and, where they are logged, positives
+    of an object, the share of objects without any and the norm of the gradient.
 
     Where a run was resumed from an earlier step, what it logs replaces what the stopped run had logged from there on.
     Values that are NaN or infinite leave a gap in their line and are counted above it.
@@ -49,6 +59,9 @@ def training_curves(
         (LEARNING_RATE, ["lr"] if any("lr" in record for record in train) else [], train, "iteration"),
         (AVERAGE_PRECISION, metric_names(val), val, "epoch" if by_epoch else "iteration"),
     ]
+    logged = {name for record in train for name in record}
+    for panel, names in TRAINED.items():
+        panels.append((panel, [name for name in names if name in logged], train, "iteration"))
     panels = [panel for panel in panels if panel[1]]
     if not panels:
         raise ValueError(f"no losses, learning rate or metrics to draw among {len(records)} records of {scalars!r}")
@@ -119,12 +132,16 @@ def _records(scalars: Any) -> list[Mapping[str, Any]]:
 
 
 def _draw_panels(panels: Sequence[tuple], out_file: Path, title: str | None) -> Path:
-    width, height = 4.6 * len(panels), 4.3
+    across = min(len(panels), PANELS_IN_ROW)
+    down = math.ceil(len(panels) / across)
+    width, height = 4.6 * across, 3.6 * down + 0.7
     figure = new_figure(width, height)
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    axes = figure.subplots(down, across, squeeze=False).ravel()
     handles: list = []
-    for axis, (name, series, records, unit) in zip(axes, panels, strict=True):
+    for axis, (name, series, records, unit) in zip(axes, panels, strict=False):
         handles += _draw_panel(axis, name, series, records, unit, first_color=len(handles))
+    for axis in axes[len(panels) :]:
+        axis.remove()
     columns = max(1, int(width / 1.9))
     rows = math.ceil(len(handles) / columns)
     figure.legend(handles=handles, loc="lower center", ncol=columns, frameon=False, fontsize=9)
@@ -134,6 +151,7 @@ def _draw_panels(panels: Sequence[tuple], out_file: Path, title: str | None) -> 
         top=1 - (0.85 if title else 0.55) / height,
         bottom=(0.75 + 0.2 * rows) / height,
         wspace=0.25,
+        hspace=0.45,
     )
     if title:
         figure.suptitle(title, fontsize=12)
@@ -180,10 +198,12 @@ def set_scales(axis, kind: str, values: np.ndarray) -> None:
     values = values[np.isfinite(values)]
     axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     tidy(axis)
-    if kind == LOSSES and values.size and values.min() > 0 and values.max() > 30 * values.min():
+    if kind in (LOSSES, GRADIENT) and values.size and values.min() > 0 and values.max() > 30 * values.min():
         axis.set_yscale("log")
     elif kind == LEARNING_RATE:
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.set_ylim(bottom=0)
+    elif kind in (POSITIVES, MISSED):
+        axis.set_ylim(0, max(axis.get_ylim()[1], LEAST_SHARE))
     elif kind == AVERAGE_PRECISION:
         axis.set_ylim(0, 1 if values.size and values.max() > 0.5 else None)

@@ -4,15 +4,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.model import MMDistributedDataParallel
-from mmengine.structures import InstanceData
 from torch import nn
 
 from densehead.apis import evaluate, prepare_test, prepare_training, train
 from densehead.engine.checks import TRAIN_SECTIONS, check_classes, check_sections, compare_states, unwrapped
-from densehead.engine.hooks import CheckInvalidLossHook
 from densehead.engine.tta import DetTTAModel
-from densehead.models.heads.finite import LossReport
-from densehead.structures import Predictions, Targets
 from tests.engine.tiny import losses, tiny_config
 
 QUIET = {"default_hooks__summary": None, "train_cfg__max_epochs": 1}
@@ -161,40 +157,3 @@ def test_other_class_names_are_said(tmp_path, data_root, checkpoint, capsys):
     cfg = tiny_config(tmp_path, data_root, test_dataloader__dataset__metainfo={"classes": names})
     evaluate(prepare_test(cfg, checkpoint))
     assert "the checkpoint was trained for the classes ('0', '1'," in capsys.readouterr().out
-
-
-class TestLosses:
-    """On a GPU the heads keep a report, at which the hook looks."""
-
-    def model(self, value):
-        maps = [torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 2, 2)]
-        maps[1][1, 0, 1, 1] = value
-        targets = Targets.from_instances([InstanceData(bboxes=torch.rand(1, 4), labels=torch.tensor([0]))] * 2)
-        losses = {"loss_cls": maps[1].sum(), "loss_bbox": torch.tensor(1.0)}
-        model = nn.Module()
-        model.bbox_head = nn.Module()
-        predictions = Predictions(cls_logits=maps)
-        metas = [{"img_path": "one.jpg"}, {"img_path": "two.jpg"}]
-        model.bbox_head.last_report = LossReport.of(losses, predictions, targets, (8, 16), metas)
-        return model
-
-    def look(self, model, number):
-        CheckInvalidLossHook(interval=10).after_train_iter(SimpleNamespace(iter=number, model=model), 0)
-
-    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-    def test_a_number_that_is_not_finite(self, value):
-        text = (
-            f"iteration 20: loss_cls is {value}. Not finite: cls_logits of level 1 (stride 16) of image 1 (two.jpg) "
-            "of the batch"
-        )
-        with pytest.raises(FloatingPointError, match=re.escape(text)):
-            self.look(self.model(value), 19)
-
-    def test_only_now_and_then(self):
-        self.look(self.model(float("nan")), 20)
-
-    def test_finite_losses(self):
-        self.look(self.model(1.0), 19)
-
-    def test_every_training_has_the_hook(self, tmp_path):
-        assert "check_losses" in prepare_training(tiny_config(tmp_path)).default_hooks

@@ -95,6 +95,16 @@ def test_samples_may_be_absent():
     assert build()(dict(inputs=images(), data_samples=None))["data_samples"] is None
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_box_that_is_not_finite_names_its_image(value):
+    truth = samples()
+    truth[0].gt_instances.bboxes[1, 2] = value
+    message = rf"^image 0\.jpg \(img_id 10\) has the box \(0, 1, {value}, 3\) as its object 1: its sides must be finite"
+    with pytest.raises(ValueError, match=message):
+        build()(dict(inputs=images(), data_samples=truth), True)
+    build()(dict(inputs=images(), data_samples=truth), False)
+
+
 @pytest.mark.parametrize(("wrong", "labels"), [(3, ((0, 2), (3, 1), ())), (-1, ((0, 2), (1, -1), ()))])
 def test_a_label_outside_the_classes_names_its_image(wrong, labels):
     preprocessor = build()

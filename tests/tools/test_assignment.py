@@ -1,5 +1,6 @@
 """tools/analysis/assignment.py, as it is called."""
 
+import csv
 import importlib.util
 import subprocess
 import sys
@@ -61,9 +62,28 @@ def test_flags(call, tmp_path):
     assert text.count('<g id="axes_') == 3  # photo, points, legend
 
 
+@pytest.mark.parametrize(("number", "images"), [((), 8), ((3,), 3)])
+def test_statistics(call, tmp_path, number, images):
+    code, said, error = call("--stats", *number, "--assigners", "FCOSAssigner", "ATSSAssigner", "--out", "here")
+    assert (code, error) == (0, "")
+    lines = said.splitlines()
+    assert [line.split(" |")[0].strip() for line in lines[1:]] == [
+        *("assigner", lines[2].split(" |")[0].strip(), "FCOSAssigner", "ATSSAssigner"),
+        *("", "here/assignment_statistics.png, and tables beside it"),
+    ]
+    names = ["assignment_statistics.png", "by_class.csv", "by_level.csv", "by_size.csv"]
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == [
+        *names,
+        *("comparison.csv", "comparison.md", "objects.csv"),
+    ]
+    with (tmp_path / "here" / "comparison.csv").open(newline="") as file:
+        assert [row["images"] for row in csv.DictReader(file)] == [str(images)] * 2
+
+
 @pytest.mark.parametrize(
     ("args", "match"),
     [
+        (["--stats", 0], "error: argument --stats: must be a number of images, or nothing for all, but got 0"),
         (["--images", "none.jpg"], "error: --images none.jpg: none of the 8 images"),
         (["--index", 99], "error: --index 99: the data set has 8 images"),
         (["--checkpoint", "none.pth"], "error: checkpoint: there is no checkpoint none.pth"),

@@ -56,6 +56,28 @@ def test_curves_of_a_training(tmp_path, figures, monkeypatch):
     assert "best coco/bbox_mAP: 0.250 (epoch 5)" in [text.get_text() for text in figure.axes[2].texts]
 
 
+def test_assignments_and_gradients_have_panels_of_their_own(tmp_path, figures):
+    made = records(3)
+    for number, one in enumerate(made):
+        if "lr" in one:
+            one.update(grad_norm=10.0 / (number + 1), num_pos=3.0)
+        if "lr" in one and number > 3:  # logged once an interval
+            one.update(pos_per_object=5.0, pos_small=2.0, pos_large=9.0, missed=0.1)
+    training_curves(made, tmp_path / "curves.png")
+    (figure,) = figures
+    titles = [axis.get_title(loc="left") for axis in figure.axes]
+    assert titles[:3] == ["losses", "learning rate", "average precision"]
+    assert titles[3:] == ["positives of an object", "share of objects without any", "norm of the gradient"]
+    lines = [[line.get_label() for line in axis.get_lines()] for axis in figure.axes]
+    assert lines[3:] == [["pos_per_object", "pos_small", "pos_large"], ["missed"], ["grad_norm"]]
+    assert figure.axes[3].get_lines()[0].get_xdata().tolist() == list(range(50, 121, 10))
+    assert figure.axes[3].get_ylim()[0] == figure.axes[4].get_ylim()[0] == 0
+    assert len({round(axis.get_position().y0, 3) for axis in figure.axes}) == 2
+    assert len(figure.legends[0].get_texts()) == sum(map(len, lines))
+    looks = {(line.get_color(), line.get_linestyle()) for axis in figure.axes for line in axis.get_lines()}
+    assert len(looks) == sum(map(len, lines))
+
+
 def test_resumed_runs_replace_what_they_went_through_again(tmp_path, figures):
     """Killed in epoch 4, of which no checkpoint was left; resumed from the end of epoch 3 with another interval."""
     first = [one for one in records(4) if one["step"] not in (4, 160)]

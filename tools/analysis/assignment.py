@@ -5,6 +5,7 @@ python tools/analysis/assignment.py configs/quickstart/fcos_r18_digits.py --num 
 python tools/analysis/assignment.py CONFIG --heads FCOSHead ATSSHead GFLHead --images street.jpg
 python tools/analysis/assignment.py CONFIG --assigners ATSSAssigner SimOTAAssigner:center_radius=1.5 \
     --checkpoint work_dirs/run/epoch_12.pth
+python tools/analysis/assignment.py CONFIG --assigners FCOSAssigner ATSSAssigner --stats
 
 docs/assignment.md says how to read what it writes.
 """
@@ -21,11 +22,21 @@ try:
     from mmengine.device import get_device
     from mmengine.logging import MMLogger
 
+    from densehead.analysis import comparison_table, write_statistics
     from densehead.apis import cli, load_config
-    from densehead.apis.analysis.assignment import collect_scenes
+    from densehead.apis.analysis.assignment import Comparison, prepare_comparison
     from densehead.apis.analysis.sheets import FORMATS, SheetWriter, Tally
+    from densehead.apis.analysis.statistics import count_assignments
+    from densehead.files import as_typed
 except ImportError as error:
     sys.exit(f"error: {error}\nAll that is needed: pip install -r requirements.txt")
+
+
+def at_least_one(text: str) -> int:
+    """Read a number of images."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a number of images, or nothing for all, but got {text}")
+    return int(text)
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,6 +51,14 @@ def parse_args() -> argparse.Namespace:
     images.add_argument("--images", nargs="+", default=[], metavar="FILE", help="of the data set: names or paths")
     images.add_argument("--index", nargs="+", type=int, default=[], help="of the images in the data set, from 0")
     images.add_argument("--num", type=int, default=8, help="so many images, spread over the data set (8)")
+    parser.add_argument(
+        "--stats",
+        nargs="?",
+        type=at_least_one,
+        const=0,
+        metavar="N",
+        help="no sheets, but statistics over the data set, or over N of its images",
+    )
     parser.add_argument("--split", choices=["train", "val"], default="train", help="which data (train)")
     parser.add_argument("--no-augment", action="store_true", help="training images as validation has them")
     parser.add_argument("--seed", type=int, help="of augmentation and drawn weights; the config's if not given")
@@ -55,6 +74,24 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def draw_sheets(comparison: Comparison, args: argparse.Namespace, out: Path) -> None:
+    """Write a sheet for each image, and print a table of what is on them."""
+    look = {"levels": args.levels, "columns": args.columns, "panel_side": args.panel_side, "format": args.format}
+    sheets = SheetWriter(out, **look)
+    tally = Tally()
+    for scene in comparison.scenes():
+        print(sheets.write(scene))
+        tally.add(scene)
+    print(f"\n{tally.table()}")
+
+
+def write_counts(comparison: Comparison, num_workers: int, out: Path) -> None:
+    """Write statistics, and print a table of them."""
+    statistics = count_assignments(comparison, out, num_workers=num_workers)
+    files = write_statistics(statistics, out)
+    print(f"\n{comparison_table(statistics)}\n\n{as_typed(files[-1])}, and tables beside it")
+
+
 def main() -> int:
     args = parse_args()
     MMLogger.get_instance("assignment", log_level="WARNING")  # a word for every parameter is no news here
@@ -62,27 +99,24 @@ def main() -> int:
 
     def work() -> None:
         cfg = read["cfg"] = load_config(args.config, args.cfg_options)
-        out = args.out or Path("work_dirs", Path(args.config).stem, "assignment")
-        look = {"levels": args.levels, "columns": args.columns, "panel_side": args.panel_side, "format": args.format}
-        sheets = SheetWriter(out, **look)
-        tally = Tally()
-        scenes = collect_scenes(
+        comparison = prepare_comparison(
             cfg,
             checkpoints=args.checkpoint,
             heads=args.heads,
             assigners=args.assigners,
             images=args.images,
             indices=args.index,
-            num=args.num,
+            num=args.num if args.stats is None else args.stats or None,
             split=args.split,
             augment=not args.no_augment,
             seed=args.seed,
             device=args.device or get_device(),
         )
-        for scene in scenes:
-            print(sheets.write(scene))
-            tally.add(scene)
-        print(f"\n{tally.table()}")
+        out = args.out or Path("work_dirs", Path(args.config).stem, "assignment")
+        if args.stats is None:
+            draw_sheets(comparison, args, out)
+        else:
+            write_counts(comparison, cfg[f"{args.split}_dataloader"].get("num_workers", 0), out)
 
     return cli.run(work, config=lambda: read.get("cfg"), show_traceback=args.traceback)
 

@@ -5,19 +5,47 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config
-from torch import Tensor, nn
 
 from densehead.analysis import Scene
 from densehead.apis.analysis.columns import Column, build_columns, needs_pairs, read_columns
 from densehead.apis.analysis.samples import build_dataset, choose_images, load_sample
 from densehead.engine.checks import check_classes, check_sections
+from densehead.visualization.inputs import shown_image
 
 
-def collect_scenes(
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared, and on which images; everything is checked and built.
+
+    Attributes:
+        columns: of :func:`.columns.build_columns`.
+        dataset: of :func:`.samples.build_dataset`.
+        indices: of the images in it.
+        seed: of augmentation.
+    """
+
+    columns: Sequence[Column]
+    dataset: Any
+    indices: Sequence[int]
+    seed: int
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, by label."""
+        return tuple(self.dataset.metainfo["classes"])
+
+    def scenes(self) -> Iterator[Scene]:
+        """Yield the images with what is assigned on them, of which one is in memory at a time."""
+        for index in self.indices:
+            yield read_scene(self.columns, load_sample(self.dataset, index, self.seed), self.class_names)
+
+
+def prepare_comparison(
     cfg: Config,
     *,
     checkpoints: Sequence[str] = (),
@@ -30,10 +58,8 @@ def collect_scenes(
     augment: bool = True,
     seed: int | None = None,
     device: str | torch.device = "cpu",
-) -> Iterator[Scene]:
-    """Yield images of a config's data set with the assignments that the losses of heads are computed on.
-
-    One image is in memory at a time. Everything is checked and built before the first is yielded.
+) -> Comparison:
+    """Build what is compared on images of a config's data set.
 
     Args:
         cfg: of a detector, with data loaders.
@@ -53,8 +79,22 @@ def collect_scenes(
     columns = build_columns(cfg, checkpoints=checkpoints, heads=heads, assigners=assigners, seed=seed, device=device)
     dataset = build_dataset(cfg, split, augment=augment)
     check_classes(columns[0].detector, dataset, f"{split}_dataloader.dataset")
-    chosen = choose_images(dataset, images=images, indices=indices, num=num)
-    return (read_scene(columns, load_sample(dataset, index, seed), dataset.metainfo["classes"]) for index in chosen)
+    return Comparison(columns, dataset, choose_images(dataset, images=images, indices=indices, num=num), seed)
+
+
+def collect_scenes(cfg: Config, **options: Any) -> Iterator[Scene]:
+    """Yield images of a config's data set with the assignments that the losses of heads are computed on.
+
+    One image is in memory at a time. Everything is checked and built before the first is yielded.
+
+    Args:
+        cfg: of a detector, with data loaders.
+        options: see :func:`prepare_comparison`.
+
+    Raises:
+        ValueError, FileNotFoundError: what cannot be shown.
+    """
+    return prepare_comparison(cfg, **options).scenes()
 
 
 def read_scene(columns: Sequence[Column], packed: dict, class_names: Sequence[str]) -> Scene:
@@ -66,27 +106,18 @@ def read_scene(columns: Sequence[Column], packed: dict, class_names: Sequence[st
         class_names: of the data set.
     """
     preprocessor = columns[0].detector.data_preprocessor
-    sample = packed["data_samples"]
-    samples = [copy.deepcopy(sample) for _ in range(1 + needs_pairs(columns))]
-    data = {"inputs": [packed["inputs"]] * len(samples), "data_samples": samples}
-    batch = preprocessor(data, training=True)
+    batch = batch_of(columns, packed)
     height, width = batch["data_samples"][0].img_shape[:2]
     return Scene(
         image=shown_image(batch["inputs"][0, :, :height, :width], preprocessor),
-        name=os.path.basename(sample.get("img_path", "")),
+        name=os.path.basename(packed["data_samples"].get("img_path", "")),
         class_names=tuple(class_names),
         records=read_columns(columns, batch["inputs"], batch["data_samples"]),
     )
 
 
-def shown_image(image: Tensor, preprocessor: nn.Module) -> np.ndarray:
-    """Return (H, W, 3) RGB uint8 of an image (C, H, W) that a data preprocessor has normalised.
-
-    Pipelines load channels as BGR; an image whose channels the preprocessor reverses is RGB.
-    """
-    if preprocessor._enable_normalize:
-        image = image * preprocessor.std + preprocessor.mean
-    if not preprocessor._channel_conversion:
-        image = image.flip(0)
-    shown = image.round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
-    return np.ascontiguousarray(np.broadcast_to(shown, (*shown.shape[:2], 3)))
+def batch_of(columns: Sequence[Column], packed: dict) -> dict:
+    """Return what the data preprocessor makes of an image, alone or (:func:`.columns.needs_pairs`) twice."""
+    samples = [copy.deepcopy(packed["data_samples"]) for _ in range(1 + needs_pairs(columns))]
+    data = {"inputs": [packed["inputs"]] * len(samples), "data_samples": samples}
+    return columns[0].detector.data_preprocessor(data, training=True)

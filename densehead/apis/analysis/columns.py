@@ -37,6 +37,17 @@ class Column:
     detector: nn.Module
     head: DenseHead
 
+    @property
+    def has_own_loss(self) -> bool:
+        """Whether the detector's own loss is computed, and not that of the head alone."""
+        is_special = type(self.detector).loss is not SingleStageDetector.loss
+        return is_special and type(self.head) is type(self.detector.bbox_head)
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether what is assigned, and how it is weighed, is the same whatever the network puts out."""
+        return not (self.has_own_loss or self.head.assigns_by_predictions or self.head.quality_is_predicted)
+
 
 def build_columns(
     cfg: Config,
@@ -87,7 +98,7 @@ def build_columns(
 
 @torch.no_grad()
 def read_columns(
-    columns: Sequence[Column], inputs: Tensor, samples: list[DetDataSample]
+    columns: Sequence[Column], inputs: Tensor, samples: list[DetDataSample], *, shapes: Shapes | None = None
 ) -> dict[str, AssignmentRecord]:
     """Return what each column made of the first image of a batch, by title.
 
@@ -95,20 +106,55 @@ def read_columns(
         columns: of :func:`build_columns`.
         inputs: (B, C, H, W) images, as the data preprocessor puts them out.
         samples: their truth.
+        shapes: where given, heads that neither assign nor weigh by what they predict are handed maps of zeros in the
+            place of their own, of which it remembers the shapes. The network then runs once for each size of images.
     """
-    maps: dict[int, Sequence[Tensor]] = {}
+    features: dict[int, Sequence[Tensor]] = {}
     records = {}
     for column in columns:
         detector, head = column.detector, column.head
-        if type(detector).loss is not SingleStageDetector.loss and type(head) is type(detector.bbox_head):
+        if shapes is not None and column.is_blind and shapes.has(column, inputs):
+            head.loss_by_feat(
+                *shapes.zeros(column, inputs),
+                [sample.gt_instances for sample in samples],
+                [sample.metainfo for sample in samples],
+                [sample.get("ignored_instances") for sample in samples],
+            )
+        elif column.has_own_loss:
             detector.bbox_head = head  # NanoDet-Plus assigns by what its auxiliary head predicts
             detector.loss(inputs, samples)
         else:
-            if id(detector) not in maps:
-                maps[id(detector)] = detector.extract_feat(inputs)
-            head.loss(maps[id(detector)], samples)
+            if id(detector) not in features:
+                features[id(detector)] = detector.extract_feat(inputs)
+            if shapes is not None and column.is_blind:
+                shapes.note(column, inputs, head(features[id(detector)]))
+            head.loss(features[id(detector)], samples)
         records[column.title] = read_records(head)[0]
     return records
+
+
+class Shapes:
+    """The shapes of the maps that heads put out, by the size of the images."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple, list[list[torch.Size]]] = {}
+
+    def has(self, column: Column, inputs: Tensor) -> bool:
+        """Whether the shapes for images of this size are known."""
+        return self._key(column, inputs) in self._known
+
+    def note(self, column: Column, inputs: Tensor, maps: Sequence[Sequence[Tensor]]) -> None:
+        """Remember the shapes of a head's maps."""
+        self._known[self._key(column, inputs)] = [[level.shape for level in levels] for levels in maps]
+
+    def zeros(self, column: Column, inputs: Tensor) -> list[list[Tensor]]:
+        """Return maps of zeros, which take no memory."""
+        zero = inputs.new_zeros(())
+        return [[zero.expand(shape) for shape in levels] for levels in self._known[self._key(column, inputs)]]
+
+    @staticmethod
+    def _key(column: Column, inputs: Tensor) -> tuple:
+        return column.title, inputs.shape
 
 
 def needs_pairs(columns: Sequence[Column]) -> bool:

@@ -90,16 +90,25 @@ def load_sample(dataset: Any, index: int, seed: int) -> dict:
     Raises:
         ValueError: it leaves nothing of the image in ten epochs.
     """
+    sample = try_sample(dataset, index, seed)
+    if sample is not None:
+        return sample
+    path = dataset.get_data_info(index)["img_path"]
+    raise ValueError(
+        f"{path}: the pipeline drops this image, for its augmentation leaves no object of it in any of {TRIES} epochs; "
+        "--no-augment shows it as it is"
+    )
+
+
+def try_sample(dataset: Any, index: int, seed: int) -> dict | None:
+    """Return what :func:`load_sample` does, or None where the pipeline leaves nothing of the image."""
     path = dataset.get_data_info(index)["img_path"]
     fetch = SeededFetch(dataset)
     for epoch in range(TRIES):
         sample = fetch([SeededIndex(index, mix(seed, epoch, index))])[0]
         if sample["data_samples"].get("img_path", path) == path:  # else the data set took another image in its place
             return sample
-    raise ValueError(
-        f"{path}: the pipeline drops this image, for its augmentation leaves no object of it in any of {TRIES} epochs; "
-        "--no-augment shows it as it is"
-    )
+    return None
 
 
 def _find(dataset: Any, names: Sequence[str]) -> list[int]:

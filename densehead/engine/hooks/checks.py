@@ -1,4 +1,4 @@
-"""Checks that need the built runner: of classes, of the checkpoint, of the losses on a GPU."""
+"""Checks that need the built runner: of classes and of the checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 
 from densehead.engine.checks import check_classes, compare_states
-from densehead.models.heads.finite import LossReport
 from densehead.registry import HOOKS
 
 
@@ -93,32 +92,3 @@ class CheckpointCheckHook(Hook):
                 logger="current",
                 level=logging.WARNING,
             )
-
-
-@HOOKS.register_module()
-class CheckInvalidLossHook(Hook):
-    """Ends a training on a GPU whose losses are no longer finite, and says which map, level and image it comes from.
-
-    On a CPU every iteration is checked by the head itself. On a GPU looking makes it wait, so it is done now and then.
-
-    Args:
-        interval: iterations between two looks.
-
-    Raises:
-        FloatingPointError: a loss is not finite.
-    """
-
-    priority = "VERY_HIGH"  # before a checkpoint is written
-
-    def __init__(self, interval: int = 50) -> None:
-        self.interval = interval
-
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Look at what the heads kept of the iteration."""
-        if not self.every_n_train_iters(runner, self.interval):
-            return
-        for module in runner.model.modules():
-            report = getattr(module, "last_report", None)
-            fault = report.fault() if isinstance(report, LossReport) else None
-            if fault:
-                raise FloatingPointError(f"iteration {runner.iter + 1}: {fault}")

@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.visualization import LocalVisBackend
 
 from densehead.engine.hooks.visualization import read_rgb
+from densehead.files import as_typed
 from densehead.registry import HOOKS, VISUALIZERS
 from densehead.structures import DetDataSample
 from densehead.visualization import plots
@@ -111,10 +112,10 @@ class TrainingSummaryHook(Hook):
             rows.append(("last metrics", format_metrics(self._metrics)))
         best = hub.get_info("best_ckpt")
         if best is not None:
-            rows.append(("best", f"{hub.get_info('best_score'):.4f} in {_relative(best)}"))
-        rows.append(("checkpoint", _relative(hub.get_info("last_ckpt") or "none was written")))
-        rows.append(("log", _relative(os.path.join(runner.log_dir, f"{runner.timestamp}.log"))))
-        rows += [(name, _relative(file)) for name, file in files.items() if file is not None]
+            rows.append(("best", f"{hub.get_info('best_score'):.4f} in {as_typed(best)}"))
+        rows.append(("checkpoint", as_typed(hub.get_info("last_ckpt") or "none was written")))
+        rows.append(("log", as_typed(os.path.join(runner.log_dir, f"{runner.timestamp}.log"))))
+        rows += [(name, as_typed(file)) for name, file in files.items() if file is not None]
         width = max(len(name) for name, _ in rows)
         return "\n".join(["Training has ended.", *(f"  {name:<{width}}  {value}" for name, value in rows)])
 
@@ -132,9 +133,3 @@ def _scalars_file(runner) -> str | None:
         if isinstance(backend, LocalVisBackend):
             return os.path.join(runner.log_dir, "vis_data", f"{runner.timestamp}.json")
     return None
-
-
-def _relative(path: str) -> str:
-    """Return the path as one would type it here."""
-    relative = os.path.relpath(path)
-    return path if relative.startswith("..") else relative

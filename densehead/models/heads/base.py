@@ -91,7 +91,9 @@ class DenseHead(BaseModule):
         self.last_targets: Targets | None = None
         self.last_assignment: Assignment | None = None
         self.last_quality: Tensor | None = None  # (N,) of the positives, see positive_weights
-        self.last_report: LossReport | None = None  # of losses on a GPU, for CheckInvalidLossHook
+        # of losses on a GPU, for who wants to look at them later; it holds the maps
+        self.last_report: LossReport | None = None
+        self.keeps_report = False
 
     # ---- what a head is ----------------------------------------------------------------------------------------
 
@@ -241,7 +243,7 @@ class DenseHead(BaseModule):
             assignment = self.assign(priors, targets, assign_by or predictions)
             self.last_priors, self.last_targets, self.last_assignment = priors, targets, assignment
             losses = self.losses(predictions, priors, targets, assignment)
-        self.last_report = check_losses(losses, predictions, targets, priors, metas)
+        self.last_report = check_losses(losses, predictions, targets, priors, metas, keep=self.keeps_report)
         return losses
 
     @torch.no_grad()
@@ -252,13 +254,17 @@ class DenseHead(BaseModule):
             seen = priors.as_squares(self.train_cfg.get("point_box_scale", POINT_BOX_SCALE))
         return self.settle(predictions, priors, targets, self.assigner(seen, targets, predictions))
 
-    def _read(self, maps: Sequence[LevelMaps], priors: Priors) -> Predictions:
+    def predictions_of(self, maps: Mapping[str, LevelMaps], priors: Priors) -> Predictions:
+        """Return maps, by the names that the head's losses have for them, as what losses and rules read."""
         return Predictions(
             self.num_base_priors,
             read_boxes=lambda predictions, *index: self.boxes_at(predictions, priors, *index),
             class_form="sigmoid" if self.use_sigmoid_cls else "softmax",
-            **dict(zip(self.map_names, maps, strict=False)),
+            **maps,
         )
+
+    def _read(self, maps: Sequence[LevelMaps], priors: Priors) -> Predictions:
+        return self.predictions_of(dict(zip(self.map_names, maps, strict=False)), priors)
 
     def _priors(self, maps: LevelMaps) -> Priors:
         return self.prior_generator.priors([level.shape[-2:] for level in maps], maps[0].device)

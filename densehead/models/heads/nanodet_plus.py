@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from mmcv.cnn import ConvModule
 from mmengine.structures import InstanceData
@@ -199,9 +198,6 @@ class NanoDetPlusHead(DistributionBoxes, DenseHead):
 
     def _check_auxiliary(self, losses: dict[str, Tensor], maps: Mapping[str, LevelTensor], metas: list[dict]) -> None:
         """Check the auxiliary losses as the others were checked, and join the reports."""
-        report = check_losses(losses, maps, self.last_targets, self.last_priors, metas)
+        report = check_losses(losses, maps, self.last_targets, self.last_priors, metas, keep=self.keeps_report)
         if report is not None and self.last_report is not None:
-            report = replace(
-                report, losses=self.last_report.losses | report.losses, sums=self.last_report.sums | report.sums
-            )
-        self.last_report = report
+            self.last_report = self.last_report.joined(report)
