@@ -48,16 +48,24 @@ def test_a_sheet_for_each_image_and_a_table(call, tmp_path):
     sheets = [f"work_dirs/tiny/assignment/{name}.png" for name in ("000000", "000007")]
     lines = said.splitlines()
     assert lines[:2] == sheets
-    assert lines[3].startswith("2 images")
-    assert [line.split(" |")[0].strip() for line in lines[5:]] == ["FCOSHead", "GFLHead (IoU untrained)"]
+    assert lines[2] == "work_dirs/tiny/assignment/assignment.html"
+    assert lines[4].startswith("2 images")
+    assert [line.split(" |")[0].strip() for line in lines[6:]] == ["FCOSHead", "GFLHead (IoU untrained)"]
     assert all((tmp_path / sheet).stat().st_size > 10_000 for sheet in sheets)
+    page = (tmp_path / lines[2]).read_text()
+    assert "<title>tiny: assignment</title>" in page
+    assert '"columns":["FCOSHead","GFLHead (IoU untrained)"]' in page
+    assert page.count('id="scene-') == 2
 
 
 def test_flags(call, tmp_path):
     flags = ["--images", "000003.jpg", "--no-augment", "--no-levels", "--columns", 1, "--format", "svg", "--seed", 5]
-    code, said, error = call("--split", "val", *flags, "--out", "here", "--assigners", "ATSSAssigner:topk=3")
+    code, said, error = call(
+        "--split", "val", *flags, "--out", "here", "--no-html", "--assigners", "ATSSAssigner:topk=3"
+    )
     assert (code, error) == (0, "")
     assert said.startswith("here/000003.svg\n\n1 image ")
+    assert [file.name for file in (tmp_path / "here").iterdir()] == ["000003.svg"]
     text = (tmp_path / "here" / "000003.svg").read_text()
     assert text.count('<g id="axes_') == 3  # photo, points, legend
 

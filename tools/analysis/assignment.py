@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a fresh clone need not be installed
@@ -22,7 +24,8 @@ try:
     from mmengine.device import get_device
     from mmengine.logging import MMLogger
 
-    from densehead.analysis import comparison_table, write_statistics
+    from densehead.analysis import Scene, comparison_table, write_statistics
+    from densehead.analysis.page import write_page
     from densehead.apis import cli, load_config
     from densehead.apis.analysis.assignment import Comparison, prepare_comparison
     from densehead.apis.analysis.sheets import FORMATS, SheetWriter, Tally
@@ -30,6 +33,9 @@ try:
     from densehead.files import as_typed
 except ImportError as error:
     sys.exit(f"error: {error}\nAll that is needed: pip install -r requirements.txt")
+
+
+PAGE = "assignment.html"
 
 
 def at_least_one(text: str) -> int:
@@ -70,18 +76,29 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--columns", type=int, help="panels side by side on a sheet")
     parser.add_argument("--panel-side", type=int, help="longer side of the panels, pixels")
     parser.add_argument("--format", choices=FORMATS, default="png", help="of the sheets (png)")
+    parser.add_argument(
+        "--html", action=argparse.BooleanOptionalAction, default=True, help="write the page to leaf through (yes)"
+    )
     cli.add_common_arguments(parser)
     return parser.parse_args()
 
 
-def draw_sheets(comparison: Comparison, args: argparse.Namespace, out: Path) -> None:
-    """Write a sheet for each image, and print a table of what is on them."""
+def draw_scenes(comparison: Comparison, args: argparse.Namespace, out: Path) -> None:
+    """Write a sheet for each image and a page of all, and print a table of what is on them."""
     look = {"levels": args.levels, "columns": args.columns, "panel_side": args.panel_side, "format": args.format}
     sheets = SheetWriter(out, **look)
     tally = Tally()
-    for scene in comparison.scenes():
-        print(sheets.write(scene))
-        tally.add(scene)
+
+    def drawn() -> Iterator[Scene]:
+        for scene in comparison.scenes():
+            print(sheets.write(scene))
+            tally.add(scene)
+            yield scene
+
+    if args.html:
+        print(write_page(out / PAGE, drawn(), title=f"{Path(args.config).stem}: assignment"))
+    else:
+        deque(drawn(), maxlen=0)
     print(f"\n{tally.table()}")
 
 
@@ -114,7 +131,7 @@ def main() -> int:
         )
         out = args.out or Path("work_dirs", Path(args.config).stem, "assignment")
         if args.stats is None:
-            draw_sheets(comparison, args, out)
+            draw_scenes(comparison, args, out)
         else:
             write_counts(comparison, cfg[f"{args.split}_dataloader"].get("num_workers", 0), out)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from densehead.analysis.faults.fault import Fault, class_name
 from densehead.structures import DetDataSample, box_tensor
 from densehead.visualization.drawing import Marks, Style, draw_marks
-from densehead.visualization.inputs import shown_image
+from densehead.visualization.inputs import as_picture
 from densehead.visualization.palette import Color
 from densehead.visualization.plots import contact_sheet
 
@@ -55,7 +55,7 @@ def _picture(
 ) -> np.ndarray:
     height, width = sample.img_shape[:2]
     tensor = tensor[:, :height, :width]
-    shown = shown_image(tensor, preprocessor)
+    shown = as_picture(tensor, preprocessor)
     named = {one.object for one in (*fault.boxes, *fault.objects) if one.image == image}
     marks = [*_pixels(tensor), *_cells(fault, image, 1 / STYLE.scale(shown)), *_objects(sample, named, classes)]
     boxes, texts, colors, dashed = zip(*marks, strict=True) if marks else ((), (), (), ())

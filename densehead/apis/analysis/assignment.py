@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mmcv.transforms import Normalize
 from mmengine.config import Config
 
 from densehead.analysis import Scene
 from densehead.apis.analysis.columns import Column, build_columns, needs_pairs, read_columns
+from densehead.apis.analysis.inputs import normalisation_of, transforms_of
 from densehead.apis.analysis.samples import build_dataset, choose_images, load_sample
 from densehead.engine.checks import check_classes, check_sections
-from densehead.visualization.inputs import shown_image
+from densehead.visualization.inputs import as_picture
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,10 @@ class Comparison:
 
     def scenes(self) -> Iterator[Scene]:
         """Yield the images with what is assigned on them, of which one is in memory at a time."""
+        normalisation = normalisation_of(transforms_of(self.dataset))
         for index in self.indices:
-            yield read_scene(self.columns, load_sample(self.dataset, index, self.seed), self.class_names)
+            sample = load_sample(self.dataset, index, self.seed)
+            yield read_scene(self.columns, sample, self.class_names, normalisation)
 
 
 def prepare_comparison(
@@ -97,19 +101,22 @@ def collect_scenes(cfg: Config, **options: Any) -> Iterator[Scene]:
     return prepare_comparison(cfg, **options).scenes()
 
 
-def read_scene(columns: Sequence[Column], packed: dict, class_names: Sequence[str]) -> Scene:
+def read_scene(
+    columns: Sequence[Column], packed: dict, class_names: Sequence[str], normalisation: Normalize | None = None
+) -> Scene:
     """Return an image and what each column assigns on it.
 
     Args:
         columns: of :func:`.columns.build_columns`.
         packed: ``inputs`` (C, H, W) and ``data_samples``, as a pipeline packs them.
         class_names: of the data set.
+        normalisation: of the pipeline, where it normalises and not the data preprocessor.
     """
     preprocessor = columns[0].detector.data_preprocessor
     batch = batch_of(columns, packed)
     height, width = batch["data_samples"][0].img_shape[:2]
     return Scene(
-        image=shown_image(batch["inputs"][0, :, :height, :width], preprocessor),
+        image=as_picture(batch["inputs"][0, :, :height, :width], preprocessor, normalisation),
         name=os.path.basename(packed["data_samples"].get("img_path", "")),
         class_names=tuple(class_names),
         records=read_columns(columns, batch["inputs"], batch["data_samples"]),

@@ -15,12 +15,13 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from densehead.apis.analysis.datasets import build_dataset
-from densehead.apis.analysis.inputs import as_picture, build_preprocessor, normalisation_of, preprocess, transforms_of
+from densehead.apis.analysis.inputs import build_preprocessor, normalisation_of, preprocess, transforms_of
 from densehead.engine.hooks.seeds import SeededFetch, SeededIndex, mix
 from densehead.engine.hooks.visualization import read_rgb
 from densehead.files import whole_files
 from densehead.structures import DetDataSample
 from densehead.visualization import DetLocalVisualizer, Style, contact_sheet
+from densehead.visualization.inputs import as_picture
 
 SHEET_PICTURES = 24  # on one sheet
 COLUMNS = 4

@@ -12,12 +12,13 @@ from torch import nn
 
 from densehead.analysis.heatmaps import draw_heatmaps, read_levels
 from densehead.analysis.heatmaps.plots import CELL_STYLE
-from densehead.apis.analysis.inputs import as_picture, preprocess
+from densehead.apis.analysis.inputs import preprocess
 from densehead.apis.inference import pack_image
 from densehead.arguments import near
 from densehead.files import whole_files
 from densehead.models.heads import DenseHead
 from densehead.visualization import DetLocalVisualizer
+from densehead.visualization.inputs import as_picture
 
 
 def class_label(model: nn.Module, name: str | None) -> int | None:

@@ -1,12 +1,10 @@
-"""What a network sees, turned back into pictures."""
+"""What a network sees of an image, and by which transforms."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
-import torch
 from mmcv.transforms import Normalize
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -28,33 +26,6 @@ def build_preprocessor(cfg: Config) -> nn.Module:
 def normalisation_of(transforms: Iterable[Any]) -> Normalize | None:
     """Return the last ``Normalize`` of a pipeline, where the pipeline normalises and not the data preprocessor."""
     return next((one for one in reversed(list(transforms)) if isinstance(one, Normalize)), None)
-
-
-def as_picture(inputs: Tensor, preprocessor: nn.Module, normalisation: Normalize | None = None) -> np.ndarray:
-    """Undo the normalisation and the order of channels of an image that a network is given.
-
-    Args:
-        inputs: (C, H, W) of a batch of the preprocessor.
-        preprocessor: that made it, of :class:`densehead.models.DetDataPreprocessor`'s kind.
-        normalisation: of the pipeline, see :func:`normalisation_of`.
-
-    Returns:
-        (H, W, 3) RGB of bytes.
-    """
-    image = inputs.detach().float().cpu()
-    if getattr(preprocessor, "_enable_normalize", False):
-        image = image * preprocessor.std.cpu() + preprocessor.mean.cpu()
-    is_rgb = bool(getattr(preprocessor, "_channel_conversion", False))  # files are read as BGR
-    if normalisation is not None:
-        image = image.flip(0) if is_rgb else image
-        mean, std = (
-            torch.from_numpy(np.float32(one).reshape(-1, 1, 1)) for one in (normalisation.mean, normalisation.std)
-        )
-        image, is_rgb = image * std + mean, bool(normalisation.to_rgb)
-    if image.shape[0] == 1:
-        image = image.expand(3, -1, -1)
-    image = image if is_rgb else image.flip(0)
-    return image.round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
 
 
 def preprocess(sample: dict, preprocessor: nn.Module, *, training: bool) -> tuple[Tensor, DetDataSample]:

@@ -37,11 +37,14 @@ def build_dataset(cfg: Config, split: str = "train", *, augment: bool = True) ->
     loader = f"{split}_dataloader"
     check_sections(cfg, [loader], cfg.filename)
     dataset = copy.deepcopy(cfg[loader].dataset)
-    if split == "val" or not augment:
+    if split == "train" and not augment:
         check_sections(cfg, ["val_dataloader"], cfg.filename)
-        pipeline = next(part.pipeline for part in sources(cfg.val_dataloader.dataset))
+        as_validated = next(sources(cfg.val_dataloader.dataset)).pipeline
         for part in sources(dataset):
-            part.pipeline = with_truth(pipeline)
+            part.pipeline = with_truth(as_validated)
+    elif split == "val":
+        for part in sources(dataset):
+            part.pipeline = with_truth(part.pipeline)
     return DATASETS.build(dataset)
 
 

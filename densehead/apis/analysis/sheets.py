@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from densehead.analysis import Scene
 from densehead.analysis.sheet import draw_sheet
-from densehead.engine.files import AtomicBackend
 from densehead.evaluation.tables import format_table
+from densehead.files import whole_file
 
 FORMATS = ("png", "pdf", "svg")
 
@@ -56,11 +55,10 @@ class SheetWriter:
             number += 1
             name = f"{stem}_{number}"
         self._names.add(name)
-        content = io.BytesIO()
         figure = draw_sheet(scene, levels=self.levels, columns=self.columns, panel_side=self.panel_side)
-        figure.savefig(content, format=self.format)
         path = self.folder / f"{name}.{self.format}"
-        AtomicBackend().put(content.getvalue(), path)
+        with whole_file(path) as file:
+            figure.savefig(file, format=self.format)
         return path
 
 

@@ -87,6 +87,16 @@ def test_images_are_those_of_the_network_without_normalisation_and_padding(confi
         assert record.labels.tolist() == [one["bbox_label"] for one in info["instances"]]
 
 
+def test_images_that_the_pipeline_normalises_are_those_of_the_files(config):
+    """As mmdetection 2.x did it."""
+    mean, std = [123.7, 116.3, 103.5], [58.4, 57.1, 57.4]
+    (expected,) = collect_scenes(config, augment=False, indices=[2])
+    config.model.data_preprocessor = {"type": "DetDataPreprocessor", "pad_size_divisor": 32}
+    config.val_dataloader.dataset.pipeline.insert(-1, {"type": "Normalize", "mean": mean, "std": std, "to_rgb": True})
+    (scene,) = collect_scenes(config, augment=False, indices=[2])
+    assert np.array_equal(scene.image, expected.image)
+
+
 def test_scenes_are_the_same_again_and_others_with_another_seed(config):
     scenes = [list(collect_scenes(config, seed=seed, heads=["PAAHead"])) for seed in (1, 1, 2)]
     for one, other in zip(*scenes[:2]):

@@ -10,12 +10,13 @@ from mmcv.transforms import Normalize
 from PIL import Image
 
 from densehead.apis.analysis.browse import Browser, browse
-from densehead.apis.analysis.inputs import as_picture, normalisation_of, preprocess
+from densehead.apis.analysis.inputs import normalisation_of, preprocess
 from densehead.datasets import transforms as T
 from densehead.engine.hooks.seeds import SeedHook
 from densehead.models.data_preprocessor import DetDataPreprocessor
 from densehead.registry import DATASETS, TRANSFORMS
 from densehead.structures import DetDataSample
+from densehead.visualization.inputs import as_picture
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
