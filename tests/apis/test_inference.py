@@ -5,6 +5,7 @@ import torch
 from mmengine.fileio import load
 
 from densehead.apis import evaluate, inference_detector, init_detector, prepare_test, prepare_training, train
+from densehead.registry import DATASETS
 from tests.engine.tiny import tiny_config
 
 
@@ -23,8 +24,10 @@ def config(tmp_path, data_root):
 
 
 @pytest.fixture
-def images(data_root):
-    return sorted(map(str, data_root.glob("val-*/images/*")))
+def images(config):
+    """Those of the test set; other tests draw into the same data root."""
+    dataset = DATASETS.build(config.test_dataloader.dataset)
+    return sorted(dataset.get_data_info(index)["img_path"] for index in range(len(dataset)))
 
 
 def test_detections_are_those_of_a_test(config, trained, images, tmp_path):
