@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+_TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
 
 
 @contextlib.contextmanager
@@ -78,3 +81,34 @@ def as_typed(path: str | os.PathLike) -> str:
     """Return a path as one would type it here."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
+
+
+def remove_leftovers(folder: str | os.PathLike, suffix: str) -> list[str]:
+    """Remove what killed processes left of files that they were writing with :func:`whole_file`.
+
+    Files of processes that are alive on this machine stay.
+
+    Args:
+        folder: where to look, not below it.
+        suffix: of the files that were to be written, such as ``'.pth'``.
+
+    Returns:
+        The names of what was removed.
+    """
+    removed = []
+    for path in Path(folder).glob(f".*{suffix}.*.tmp"):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and path.is_file() and not _is_alive(int(match.group(1))):
+            path.unlink(missing_ok=True)
+            removed.append(path.name)
+    return removed
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True

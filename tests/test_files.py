@@ -1,9 +1,11 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from densehead.files import as_typed, whole_file, whole_files, whole_folder
+from densehead.files import as_typed, remove_leftovers, whole_file, whole_files, whole_folder
 
 
 @pytest.mark.parametrize(("owner", "step"), [(os, "fsync"), (Path, "replace")])
@@ -88,3 +90,19 @@ def test_as_typed(tmp_path, monkeypatch):
     assert as_typed(tmp_path / "here" / "run" / "a") == os.path.join("run", "a")
     assert as_typed(Path("run")) == "run"
     assert as_typed(tmp_path / "there") == str(tmp_path / "there")
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    code = (
+        "import os, signal, sys; from densehead.files import whole_file\n"
+        "with whole_file(sys.argv[1]) as file:\n"
+        "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, tmp_path / "epoch_2.pth"]).returncode == -9
+    (left,) = os.listdir(tmp_path)
+    others = [".epoch_3.pth.notes.tmp", ".page.html.1.tmp", "epoch_1.pth", f".epoch_4.pth.{os.getpid()}.tmp"]
+    for name in others:
+        (tmp_path / name).touch()
+    assert remove_leftovers(tmp_path, ".pth") == [left]
+    assert sorted(os.listdir(tmp_path)) == sorted(others)
+    assert remove_leftovers(tmp_path / "none", ".pth") == []

@@ -24,6 +24,7 @@ from mmengine import fileio
 from mmengine.logging import print_log
 from torch import nn
 
+from densehead.damage import damage_of
 from densehead.engine.checks import unwrapped
 from densehead.models.backbones.pretrained import resolve
 from densehead.safe_load import read_checkpoint
@@ -54,11 +55,15 @@ def load_for(model: nn.Module, file: str, *, map_location: Any = "cpu", key: str
         The content of the file, with ``meta['dataset_meta']`` where it names its classes.
 
     Raises:
-        ValueError: the file is no checkpoint, or holds objects that are not read.
+        ValueError: the file is no checkpoint, is damaged, or holds objects that are not read.
         ConnectionError: an address that cannot be reached.
         FileNotFoundError: no such file.
     """
-    checkpoint = read_checkpoint(_local(file, key), map_location=map_location, key=key, name=file)
+    content = _local(file, key)
+    damage = damage_of(content)
+    if damage is not None:
+        raise ValueError(f"{key}: {file} {damage}. Fetch it again, or take an older one")
+    checkpoint = read_checkpoint(content, map_location=map_location, key=key, name=file)
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{key}: {file} must hold a dict with a state_dict, but holds a {type(checkpoint).__name__}")
     renamed, left_out = rename_parameters(model, checkpoint)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
 
 import torch
 from mmengine.fileio import LocalBackend, register_backend
+from mmengine.logging import print_log
 from mmengine.runner import checkpoint
 
+from densehead.damage import damage_of
 from densehead.files import whole_file
 from densehead.safe_load import safe_globals
 
 ATOMIC = "densehead_atomic"
+# What a training can go on from; best_*.pth have weights only
+RESUMABLE = ("epoch_*.pth", "iter_*.pth", "interrupted.pth")
 
 
 class AtomicBackend(LocalBackend):
@@ -48,14 +54,51 @@ def find_last_checkpoint(work_dir: str | Path) -> str | None:
     """Return the checkpoint from which an interrupted training goes on, or None where there is none.
 
     It is the one that ``last_checkpoint`` in the folder names, wherever the folder was moved to; where that is gone,
-    the newest ``epoch_*.pth``, ``iter_*.pth`` or ``interrupted.pth``.
+    the newest ``epoch_*.pth``, ``iter_*.pth`` or ``interrupted.pth``. Each is read to the end before it is taken: one
+    that is damaged is passed over for the next older one, and the log says so.
+
+    Raises:
+        ValueError: there are checkpoints, but all are damaged.
     """
     folder = Path(work_dir)
+    named = _named_checkpoint(folder)
+    damaged: list[str] = []
+    if named is not None and not named.is_file():
+        damaged.append(f"{named} is not there")
+    for path in _kept_checkpoints(folder, named):
+        damage = damage_of(path)
+        if damage is None:
+            _report_passed_over(damaged, path)
+            return str(path)
+        damaged.append(f"{path} {damage}")
+    if not damaged or (named is not None and not named.is_file() and len(damaged) == 1):
+        return None
+    raise ValueError(
+        f"--resume: no checkpoint in {folder} can be gone on from: {'; '.join(damaged)}. Remove them to begin anew"
+    )
+
+
+def _named_checkpoint(folder: Path) -> Path | None:
+    """Return what ``last_checkpoint`` names, in ``folder`` if it lies there today."""
     note = folder / "last_checkpoint"
-    if note.is_file():
-        named = Path(note.read_text(encoding="utf-8").strip())
-        for path in (named, folder / named.name):
-            if path.is_file():
-                return str(path)
-    kept = [path for pattern in ("epoch_*.pth", "iter_*.pth", "interrupted.pth") for path in folder.glob(pattern)]
-    return str(max(kept, key=lambda path: path.stat().st_mtime)) if kept else None
+    text = note.read_text(encoding="utf-8", errors="replace").strip("\0 \n") if note.is_file() else ""
+    if not text:  # killed while it was written
+        return None
+    named = Path(text)
+    moved = folder / named.name
+    return moved if moved.is_file() and not named.is_file() else named
+
+
+def _kept_checkpoints(folder: Path, named: Path | None) -> list[Path]:
+    """Return the checkpoints to go on from, the best to begin with first."""
+    folders = dict.fromkeys([folder, *([named.parent] if named is not None else [])])
+    kept = [path for one in folders for pattern in RESUMABLE for path in one.glob(pattern)]
+    kept.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    first = [named] if named is not None and named.is_file() else []
+    return list(dict.fromkeys(first + kept))
+
+
+def _report_passed_over(damaged: list[str], taken: Path) -> None:
+    if damaged and os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+        text = f"--resume: {'; '.join(damaged)}. Going on from {taken} instead"
+        print_log(text, logger="current", level=logging.WARNING)

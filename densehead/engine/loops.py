@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from densehead.engine.files import ATOMIC
 from densehead.engine.interrupt import TrainingStopped, stop_request
+from densehead.files import whole_file
 from densehead.registry import LOOPS
 
 DONE = "batches_done_in_epoch"
@@ -103,5 +104,6 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
         meta = {"epoch": self._epoch, "iter": self._iter}
         self.runner.save_checkpoint(folder, INTERRUPTED, meta=meta, backend_args={"backend": ATOMIC})
         path = os.path.join(folder, INTERRUPTED)
-        Path(folder, "last_checkpoint").write_text(path, encoding="utf-8")
+        with whole_file(Path(folder, "last_checkpoint")) as note:
+            note.write(path.encode())
         raise TrainingStopped(self._request.signum, path)

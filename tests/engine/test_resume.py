@@ -1,15 +1,21 @@
 """A training that stops, anywhere, and is resumed has the losses of the one that did not stop."""
 
+import contextlib
+import errno
+import itertools
 import os
+import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.hooks import Hook
 
 from densehead.apis import prepare_training, train
-from densehead.engine import TrainingStopped
+from densehead.engine import CheckpointHook, TrainingStopped, files
+from densehead.files import whole_file
 from densehead.registry import HOOKS
 from tests.engine.tiny import losses, tiny_config
 
@@ -148,3 +154,69 @@ def test_finished_training_stays_finished(tmp_path, data_root):
     run(tmp_path, data_root, train_cfg__max_epochs=1)
     runner = run(tmp_path, data_root, train_cfg__max_epochs=1, resume="auto")
     assert (runner.epoch, runner.iter) == (1, 4)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, data_root, whole, capfd):
+    with pytest.raises(Crash):
+        run(tmp_path, data_root, stop={"at": 10})
+    newest = tmp_path / "work" / "epoch_2.pth"
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    assert_same(run(tmp_path, data_root, resume="auto"), whole)
+    said = [line for line in "".join(capfd.readouterr()).splitlines() if "--resume" in line]
+    assert len(said) == 1
+    assert re.search(r"epoch_2.pth is not whole .*Going on from \S*epoch_1.pth instead", said[0])
+
+
+def test_a_named_checkpoint_is_checked_too(tmp_path, data_root):
+    run(tmp_path, data_root, train_cfg__max_epochs=1)
+    path = tmp_path / "work" / "epoch_1.pth"
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=r"epoch_1\.pth is not whole"):
+        run(tmp_path, data_root, resume=str(path))
+
+
+def test_a_full_disk_leaves_the_checkpoint_of_before(tmp_path, data_root, whole, monkeypatch):
+    """With max_keep_ckpts=1, where mmengine removes the old one first."""
+    options = {"default_hooks__checkpoint__max_keep_ckpts": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "whole_file", full_disk(after=3))  # epoch 1, the best, epoch 1 again; epoch 2 is too much
+        with pytest.raises(OSError, match="No space left on device"):
+            run(tmp_path, data_root, **options)
+    work = tmp_path / "work"
+    assert sorted(path.name for path in work.glob("epoch_*")) == ["epoch_1.pth"]
+    assert not list(work.glob(".*.tmp"))
+    assert_same(run(tmp_path, data_root, resume="auto", **options), whole)
+    assert sorted(path.name for path in work.glob("epoch_*")) == ["epoch_3.pth"]
+
+
+def full_disk(after):
+    """Return a ``whole_file`` whose disk is full in the middle of the file after so many."""
+    count = itertools.count()
+
+    @contextlib.contextmanager
+    def open_whole(path):
+        with whole_file(path) as file:
+            is_full = next(count) == after
+            yield SimpleNamespace(write=lambda content: half(file, content) if is_full else file.write(content))
+
+    def half(file, content):
+        file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return open_whole
+
+
+def test_what_a_kill_before_the_removal_leaves_is_removed_later(tmp_path, data_root, whole, monkeypatch):
+    options = {"default_hooks__checkpoint__max_keep_ckpts": 1}
+
+    def killed(*args):
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointHook, "_remove", killed)
+        with pytest.raises(Crash):
+            run(tmp_path, data_root, **options)
+    work = tmp_path / "work"
+    assert sorted(path.name for path in work.glob("epoch_*")) == ["epoch_1.pth", "epoch_2.pth"]
+    assert_same(run(tmp_path, data_root, resume="auto", **options), whole)
+    assert sorted(path.name for path in work.glob("epoch_*")) == ["epoch_3.pth"]

@@ -1,6 +1,7 @@
 """Hooks of training and testing."""
 
 from densehead.engine.hooks.assignment import AssignmentHook
+from densehead.engine.hooks.checkpoint import CheckpointHook
 from densehead.engine.hooks.checks import CheckpointCheckHook, NumClassCheckHook
 from densehead.engine.hooks.losses import CheckInvalidLossHook
 from densehead.engine.hooks.memory import HostMemoryHook
@@ -12,6 +13,7 @@ __all__ = [
     "AssignmentHook",
     "CheckInvalidLossHook",
     "CheckpointCheckHook",
+    "CheckpointHook",
     "DetVisualizationHook",
     "HostMemoryHook",
     "NumClassCheckHook",
