@@ -96,6 +96,10 @@ class Rectangles:
     @lazy
     def pairs(self) -> Pairs:
         """All pairs at once."""
+        return self.listed()
+
+    def listed(self) -> Pairs:
+        """List all pairs, for one use: unlike :attr:`pairs` the list is not kept."""
         return self._listed([slice(0, self.counts[0])], [slice(0, self.counts[2])])
 
     def chunks(self) -> Iterator[Pairs]:

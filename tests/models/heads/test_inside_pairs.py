@@ -78,7 +78,7 @@ def test_chunks_are_all_pairs_of_some_truths(seed, monkeypatch):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_last_truth_of_a_class_at_a_prior(seed):
+def test_the_last_truth_of_a_class_at_a_prior(seed, monkeypatch):
     targets = random_truth(seed)
     targets = replace(targets, labels=targets.labels % 3)
     rectangles = inside_rectangles(GENERATORS[0].priors(SIZES), targets)
@@ -90,6 +90,8 @@ def test_the_last_truth_of_a_class_at_a_prior(seed):
         expected[number] = last[pairs.place[number].item(), targets.labels.flatten()[truth].item()] == truth
     assert torch.equal(last_of_class(rectangles, targets), expected)
     assert torch.equal(last_of_class(replace(rectangles, level_pairs=None), targets), expected)
+    monkeypatch.setattr("densehead.models.heads.last_of_class.PAIRS", 10**9)  # more than there are
+    assert torch.equal(last_of_class(rectangles, targets), expected)
 
 
 def test_sums_of_each_truth():
