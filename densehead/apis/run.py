@@ -16,6 +16,7 @@ from densehead.engine.checks import TEST_SECTIONS, TRAIN_SECTIONS, check_section
 from densehead.engine.hooks.summary import format_metrics
 from densehead.engine.launch import join_processes
 from densehead.engine.runner import QuietRunner
+from densehead.engine.sharding import check_sharding
 from densehead.evaluation import DumpDetResults
 
 
@@ -37,6 +38,7 @@ def train(cfg: Config) -> Runner:
     """
     check_spelling(cfg, cfg.filename)
     check_sections(cfg, TRAIN_SECTIONS, cfg.filename)
+    check_sharding(cfg)
     if cfg.optim_wrapper.get("type") == "AmpOptimWrapper" and get_device() == "cpu":
         raise ValueError(
             "mixed precision (--amp, optim_wrapper.type=AmpOptimWrapper) needs a GPU, and there is none: leave out "
