@@ -6,7 +6,6 @@ import json
 import os
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
@@ -15,14 +14,15 @@ from mmengine.runner import Runner
 from densehead.apis.upgrade import check_spelling
 from densehead.engine.checks import TEST_SECTIONS, TRAIN_SECTIONS, check_sections
 from densehead.engine.hooks.summary import format_metrics
+from densehead.engine.launch import join_processes
 from densehead.engine.runner import QuietRunner
+from densehead.engine.sharding import check_sharding
 from densehead.evaluation import DumpDetResults
 
 
 def build_runner(cfg: Config) -> Runner:
     """Build the runner of a config: its ``runner_type``, or mmengine's runner with a short console output."""
-    if cfg.get("launcher") == "pytorch" and not torch.cuda.is_available() and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo")  # mmengine would ask for a GPU first
+    join_processes(cfg.get("launcher") or "none")
     return RUNNERS.build(cfg) if "runner_type" in cfg else QuietRunner.from_cfg(cfg)
 
 
@@ -38,6 +38,7 @@ def train(cfg: Config) -> Runner:
     """
     check_spelling(cfg, cfg.filename)
     check_sections(cfg, TRAIN_SECTIONS, cfg.filename)
+    check_sharding(cfg)
     if cfg.optim_wrapper.get("type") == "AmpOptimWrapper" and get_device() == "cpu":
         raise ValueError(
             "mixed precision (--amp, optim_wrapper.type=AmpOptimWrapper) needs a GPU, and there is none: leave out "

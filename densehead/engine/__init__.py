@@ -15,6 +15,7 @@ from densehead.engine.hooks import (
 from densehead.engine.interrupt import TrainingStopped
 from densehead.engine.loops import EpochBasedTrainLoop
 from densehead.engine.runner import QuietRunner
+from densehead.engine.sharding import FullyShardedDetector
 from densehead.engine.tta import DetTTAModel
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "DetTTAModel",
     "DetVisualizationHook",
     "EpochBasedTrainLoop",
+    "FullyShardedDetector",
     "HostMemoryHook",
     "NumClassCheckHook",
     "QuietRunner",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
 from pathlib import Path
 
@@ -67,6 +68,14 @@ def tiny_config(folder: Path, data_root: Path | None = None, **options) -> Confi
 def data_root(tmp_path_factory) -> Path:
     """Where the scenes are written, once for all tests of a folder."""
     return tmp_path_factory.mktemp("digits")
+
+
+@pytest.fixture
+def free_port() -> str:
+    """Where processes can meet."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
 @pytest.fixture(autouse=True)

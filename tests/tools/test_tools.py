@@ -6,7 +6,6 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import uuid
@@ -248,13 +247,10 @@ def test_killed_and_resumed(tmp_path, config, signum, code):
 
 
 @pytest.mark.slow
-def test_two_processes(tmp_path, config):
+def test_two_processes(tmp_path, config, free_port):
     """dist_train.sh and dist_test.sh, without GPUs."""
     path = config(default_hooks__summary=None, train_cfg__max_epochs=1, train_dataloader__batch_size=1)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    env = {**ENV, "PYTHON": sys.executable, "PORT": port, "CUDA_VISIBLE_DEVICES": ""}
+    env = {**ENV, "PYTHON": sys.executable, "PORT": free_port, "CUDA_VISIBLE_DEVICES": ""}
     run = {"cwd": tmp_path, "env": env, "capture_output": True, "text": True, "timeout": 300}
     trained = subprocess.run([str(ROOT / "tools" / "dist_train.sh"), str(path), "2"], **run)
     assert trained.returncode == 0, trained.stdout + trained.stderr

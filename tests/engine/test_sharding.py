@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
+
+from densehead.engine import FullyShardedDetector
+from densehead.engine.sharding import check_sharding
+from tests.models.detectors.trainings import LR, build_detector, train
+from tests.ranks import run_ranks
+
+pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch was built without torch.distributed")
+HEAD, CASE, STEPS = "FCOSHead", "alternating", 4
+POLICY = dict(type="torch.distributed.fsdp.wrap.size_based_auto_wrap_policy", min_num_params=10_000)
+WRAPPER = dict(type="densehead.FullyShardedDetector", auto_wrap_policy=POLICY)
+STRATEGY = dict(type="FSDPStrategy", state_dict_cfg="full", model_wrapper=WRAPPER)
+
+
+def build():
+    """Return a detector whose distances, and so the gradient of their scales, are large enough to be seen."""
+    model = build_detector(HEAD)
+    model.bbox_head.conv_reg.weight.data.mul_(20)
+    return model
+
+
+def train_sharded(rank: int) -> tuple[list[int], dict[str, torch.Tensor]]:
+    """Return how many numbers this rank holds in each parameter, and all weights."""
+    policy = partial(size_based_auto_wrap_policy, min_num_params=2000)
+    model = FullyShardedDetector(build(), auto_wrap_policy=policy)
+    train(model, CASE, [rank], STEPS, LR[HEAD])
+    return [parameter.numel() for parameter in model.parameters()], model.state_dict()
+
+
+def test_sharded_equals_one_process():
+    """FCOS has a parameter of one number a level; one of the ranks is empty in each step."""
+    ranks = run_ranks(train_sharded)
+    alone = build()
+    start = {name: value.clone() for name, value in alone.state_dict().items()}
+    train(alone, CASE, [0, 1], STEPS, LR[HEAD])
+    held = [sum(numbers) for numbers, _ in ranks]
+    assert max(held) < 0.6 * sum(one.numel() for one in alone.parameters())
+    for _, state in ranks:
+        assert state.keys() == start.keys()
+        for name, value in alone.state_dict().items():
+            assert state[name].shape == value.shape
+            torch.testing.assert_close(state[name], value, rtol=1e-5, atol=1e-6, msg=name)
+        assert all(torch.equal(state[name], ranks[0][1][name]) for name in state)
+    moved = [abs(alone.state_dict()[name] - start[name]) for name in start if name.endswith(".scale")]
+    assert max(moved) > 3e-5
+
+
+def test_clipping_would_go_by_a_share():
+    cfg = dict(strategy=STRATEGY, optim_wrapper=dict(clip_grad=dict(max_norm=35)))
+    with pytest.raises(ValueError, match=r"^optim_wrapper.clip_grad must be None with FSDPStrategy"):
+        check_sharding(cfg)
+    check_sharding(cfg | dict(optim_wrapper=dict(clip_grad=None)))
+    check_sharding(cfg | dict(strategy=dict(type="DDPStrategy")))
+    check_sharding(dict(optim_wrapper=dict(clip_grad=dict(max_norm=35))))
+
+
+def train_by_config(rank: int, folder: str) -> tuple[bool, list[str], int]:
+    from densehead.apis import prepare_training, train
+    from tests.engine.tiny import tiny_config
+
+    os.environ["LOCAL_RANK"] = str(rank)
+    cfg = tiny_config(Path(folder), train_cfg__max_epochs=1, default_hooks__summary=None, optim_wrapper__clip_grad=None)
+    cfg.merge_from_dict(dict(launcher="pytorch", runner_type="FlexibleRunner", strategy=STRATEGY))
+    runner = train(prepare_training(cfg))
+    shards = sum(isinstance(one, torch.distributed.fsdp.FullyShardedDataParallel) for one in runner.model.modules())
+    return isinstance(runner.model, FullyShardedDetector), sorted(os.listdir(cfg.work_dir)), shards
+
+
+@pytest.mark.slow
+def test_by_config(tmp_path):
+    for is_wrapped, files, shards in run_ranks(train_by_config, str(tmp_path), timeout=170):
+        assert is_wrapped
+        assert shards > 3
+        assert "epoch_1.pth" in files
+    # the checkpoint is that of the detector, whole
+    state = torch.load(tmp_path / "work" / "epoch_1.pth", weights_only=False)["state_dict"]
+    assert state["bbox_head.scales.0.scale"].shape == ()
+    assert state["bbox_head.conv_cls.weight"].shape == (10, 16, 3, 3)
