@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -193,7 +194,7 @@ class HeadConfig:
 
     def _ranges(self) -> tuple[tuple[float, float], ...]:
         limits = [-1, *(4 * stride for stride in self.strides[:-1]), 1e8]
-        return tuple(zip(limits, limits[1:]))
+        return tuple(itertools.pairwise(limits))
 
     def _assigner(self) -> dict | None:
         more = {

@@ -20,8 +20,7 @@ DISTANCES = {"FCOSHead": (1,), "VFNetHead": (1, 2), "AutoAssignHead": (1,)}  # w
 @functools.lru_cache(maxsize=256)
 def build(cfg: HeadConfig) -> DenseHead:
     torch.manual_seed(0)
-    head = MODELS.build(cfg.build_config())
-    return head
+    return MODELS.build(cfg.build_config())
 
 
 def maps_of(case: HeadCase, head: DenseHead, feats: list[torch.Tensor]) -> tuple[list[torch.Tensor], ...]:
