@@ -9,7 +9,7 @@ from pathlib import Path
 
 from densehead.datasets import validate
 from densehead.datasets.data_yaml import CLASS_FILES, DataYaml
-from densehead.datasets.folders import files_in, inner_path
+from densehead.datasets.folders import files_in, inner_path, lies_in
 from densehead.datasets.image_size import SUFFIXES
 
 
@@ -99,8 +99,7 @@ class ImageFinder:
             )
 
     def _may(self, path: str) -> bool:
-        root = os.path.abspath(self.root)
-        return self.allow_outside or os.path.commonpath([root, os.path.abspath(path)]) == root
+        return self.allow_outside or lies_in(path, self.root)
 
     def _resolve(self, entry: str, content: DataYaml) -> str:
         """Return the path of a folder or list that a YAML file names."""

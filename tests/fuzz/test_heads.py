@@ -27,13 +27,21 @@ def maps_of(case: HeadCase, head: DenseHead, feats: list[torch.Tensor]) -> tuple
     """What the head puts out in its mode, or leaves with the case's numbers in their place."""
     if case.values is None:
         return head(feats)
-    with torch.no_grad():
-        maps = head(feats)
     rng, distances = np.random.default_rng(case.values.seed), DISTANCES.get(case.head.kind, ())
     return tuple(
-        [case.values.fill("distances" if index in distances else "logits", index, one, rng) for one in level_maps]
-        for index, level_maps in enumerate(maps)
+        [
+            case.values.fill("distances" if index in distances else "logits", index, (len(feats[0]), count, *size), rng)
+            for size in case.levels.sizes
+        ]
+        for index, count in enumerate(channels(case.head, head.training))
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def channels(cfg: HeadConfig, training: bool) -> list[int]:
+    """Channels of the maps of a head."""
+    with torch.no_grad():
+        return [one[0].shape[1] for one in build(cfg).train(training)([torch.zeros(1, 4, 1, 1)] * len(cfg.strides))]
 
 
 def bits(tensors: list[torch.Tensor]) -> list[bytes]:

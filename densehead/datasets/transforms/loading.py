@@ -36,8 +36,8 @@ class LoadImageFromFile(_LoadImageFromFile):
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is empty, truncated, too large, or no image; or ``decode_reduced`` with a backend or a colour type that
-            cannot.
+        ValueError: it is empty, truncated, too large, or no image; or ``decode_reduced`` with a backend or a colour
+            type that cannot.
     """
 
     _said_size = False
