@@ -73,7 +73,10 @@ class ImageFinder:
         """
         if not os.path.isfile(path):
             raise FileNotFoundError(f"{path}: no such list of images")
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        try:
+            lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: is no text ({error}); a list has the name of an image in each line") from None
         entries = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
         if not entries:
             raise ValueError(f"{path}: is empty; it must list images, one a line")
