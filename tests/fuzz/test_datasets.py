@@ -97,7 +97,7 @@ def check(tmp_path):
             dataset = read(str(tmp_path / case.kind))
         except (ValueError, FileNotFoundError) as error:
             said = str(error)
-            assert str(tmp_path / case.kind) in said or file in said, said  # noqa: PT017 (either way is right)
+            assert str(tmp_path / case.kind) in said or file in said, said
         else:
             for index in range(len(dataset)):
                 for one in dataset.get_data_info(index)["instances"]:
