@@ -77,6 +77,7 @@ class ImageFinder:
             lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: is no text ({error}); a list has the name of an image in each line") from None
+        lines = [line.replace("\0", "\ufffd") for line in lines]  # no name of a file has it, and systems refuse to look
         entries = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
         if not entries:
             raise ValueError(f"{path}: is empty; it must list images, one a line")
