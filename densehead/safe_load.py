@@ -1,4 +1,4 @@
-"""Checkpoint files, read without running what they say: tensors, plain containers, and what runners keep besides."""
+"""Checkpoints and pickle files, read without running what they say: tensors, plain containers, what runners keep."""
 
 from __future__ import annotations
 
@@ -77,6 +77,31 @@ def read_checkpoint(
             stand_ins[kind] = OrderedDict if kind in _CONFIG_DICTS else _Unread
 
 
+def read_pickle(data: bytes, *, key: str, name: str) -> Any:
+    """Read what ``pickle.dump`` has written, of tensors, arrays, paths and plain containers; no code of it is run.
+
+    Args:
+        data: the content of the file.
+        key: who asks for it, for error messages.
+        name: of the file, for error messages.
+
+    Raises:
+        ValueError: it is no pickle file, or holds objects that may run code; the message names the object.
+    """
+    known = {**_known(), "torch.storage._load_from_bytes": _storage}
+    try:
+        return _restricted(known).load(io.BytesIO(data))
+    except Exception as error:  # damaged files raise whatever they lead to
+        refused = _REFUSED.search(str(error)) if isinstance(error, UnpicklingError) else None
+        if refused is None:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{key}: {name} cannot be read as a pickle file: {reason}") from error
+        raise ValueError(
+            f"{key}: {name} is not read: it holds a {refused.group(1)}, which could run code of the file. Tensors, "
+            "NumPy arrays and plain containers are read"
+        ) from None
+
+
 def _read(file: str | os.PathLike | io.BytesIO, map_location: Any, stand_ins: dict[str, Any]) -> Any:
     if isinstance(file, io.BytesIO):
         file.seek(0)
@@ -119,12 +144,18 @@ def _known() -> dict[str, Any]:
     return {
         **{f"{one.__module__}.{one.__name__}": one for one in (HistoryBuffer, np.ndarray, np.dtype, *kinds)},
         **{f"numpy.{home}.multiarray.{name}": f for name, f in functions.items() for home in ("core", "_core")},
+        **{f"numpy.{home}.numeric._frombuffer": core.numeric._frombuffer for home in ("core", "_core")},
         **{f"{home}.{name}": kind for name, kind in paths.items() for home in ("pathlib", "pathlib._local")},
         "_codecs.encode": codecs.encode,
         "builtins.set": set,
         "builtins.slice": slice,
         "builtins.getattr": _method_of_history,
     }
+
+
+def _storage(data: bytes) -> Any:
+    """Stand in for PyTorch's own reader of the numbers of a pickled tensor, which would run what they say."""
+    return torch.load(io.BytesIO(data), weights_only=True)
 
 
 class _Unread:

@@ -31,6 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--no-auxiliary", action="store_true", help="leave the auxiliary parts out, for a model with aux_head=None"
     )
+    parser.add_argument("--safe", action="store_true", help="read a config of YAML or JSON only, as plain data")
     parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
     return parser.parse_args()
 
@@ -40,7 +41,7 @@ def main() -> int:
     read = {}
 
     def work() -> None:
-        read["cfg"] = cfg = load_config(args.config) if args.config else None
+        read["cfg"] = cfg = load_config(args.config, safe=args.safe) if args.config else None
         if cfg and args.no_auxiliary:
             cfg.model.aux_head = None
         model = MODELS.build(cfg.model) if cfg else None

@@ -42,7 +42,7 @@ def main() -> int:
     read = {}
 
     def work() -> None:
-        cfg = read["cfg"] = load_config(args.config, args.cfg_options)
+        cfg = read["cfg"] = load_config(args.config, args.cfg_options, safe=args.safe)
         options = DoctorOptions(
             gpus=args.gpus,
             read_images=not args.no_images,

@@ -39,7 +39,7 @@ def main() -> int:
     read = {}
 
     def work() -> None:
-        cfg = read["cfg"] = load_config(args.config, args.cfg_options)
+        cfg = read["cfg"] = load_config(args.config, args.cfg_options, safe=args.safe)
         cfg.launcher = args.launcher
         prepare_test(cfg, args.checkpoint, work_dir=args.work_dir, tta=args.tta)
         if args.show or args.show_dir:

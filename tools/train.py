@@ -41,7 +41,7 @@ def main() -> int:
     read = {}
 
     def work() -> None:
-        cfg = read["cfg"] = load_config(args.config, args.cfg_options)
+        cfg = read["cfg"] = load_config(args.config, args.cfg_options, safe=args.safe)
         cfg.launcher = args.launcher
         prepare_training(
             cfg, work_dir=args.work_dir, amp=args.amp, auto_scale_lr=args.auto_scale_lr, resume=args.resume

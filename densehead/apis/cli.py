@@ -37,6 +37,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override keys of the config: model.bbox_head.num_classes=3 classes=\"('cat','dog')\"",
     )
+    parser.add_argument(
+        "--safe",
+        action="store_true",
+        help="for configs of strangers: read YAML and JSON only, as plain data, and build only what is registered",
+    )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="job launcher")
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help="set by older launchers")
     parser.add_argument("--traceback", action="store_true", help="show where an error was raised")

@@ -13,6 +13,7 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
+from densehead.apis.safe_config import UnsafeConfigError, check_safe, read_safe
 from densehead.apis.upgrade import OldSpellingError, check_spelling
 from densehead.arguments import near
 
@@ -92,7 +93,7 @@ class _DictCalls(ast.NodeTransformer):
         return ast.copy_location(ast.Dict(names, [one.value for one in node.keywords]), node)
 
 
-def load_config(file: str | os.PathLike, options: Mapping[str, Any] | None = None) -> Config:
+def load_config(file: str | os.PathLike, options: Mapping[str, Any] | None = None, *, safe: bool = False) -> Config:
     """Read a config file.
 
     An option that names a variable of the file or of its bases (``data_root=...``, ``classes=...``) counts from the
@@ -101,11 +102,14 @@ def load_config(file: str | os.PathLike, options: Mapping[str, Any] | None = Non
     Args:
         file: path of the config file.
         options: what to override, by dotted keys, as ``--cfg-options`` gives it.
+        safe: run nothing of the file, see :mod:`densehead.apis.safe_config`. A config in Python is a program, and so
+            may one in YAML be.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, is written for mmdetection 2.x (the message says what to write in its place), or
-            an option names a top-level key that neither the file nor the runner has.
+        ValueError: it cannot be read, is not safe though that is asked for, is written for mmdetection 2.x (the message
+            says what to write in its place), or an option names a top-level key that neither the file nor the runner
+            has.
     """
     path = Path(file)
     if not path.is_file():
@@ -113,14 +117,16 @@ def load_config(file: str | os.PathLike, options: Mapping[str, Any] | None = Non
         raise FileNotFoundError(f"there is no config file {path}.{near(path.name, siblings)}")
     options = dict(options or {})
     try:
-        cfg = _read(path, options)
+        cfg = read_safe(path) if safe else _read(path, options)
         check_spelling(cfg, path)
         _check_options(cfg, options, path)
         cfg.merge_from_dict(options)
-    except (FileNotFoundError, OldSpellingError):
+    except (FileNotFoundError, OldSpellingError, UnsafeConfigError):
         raise
     except Exception as error:
         raise ValueError(f"{path} cannot be read as a config: {type(error).__name__}: {error}") from error
+    if safe:
+        check_safe(cfg.to_dict(), path)
     return cfg
 
 

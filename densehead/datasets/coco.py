@@ -17,6 +17,7 @@ from densehead.datasets.coco_file import (
     to_xyxy,
     without_gc,
 )
+from densehead.datasets.folders import require_inside
 from densehead.registry import DATASETS
 from densehead.visualization.palette import class_colors
 
@@ -49,10 +50,15 @@ class CocoDataset(BaseDetDataset):
 
     Args:
         data_prefix: ``img``, the folder of the images, relative to ``data_root``.
+        allow_outside: whether a ``file_name`` may lead out of ``data_root``.
         metainfo, filter_cfg, ...: see :class:`BaseDetDataset`.
     """
 
     METAINFO = {"classes": COCO_CLASSES, "palette": class_colors(None, len(COCO_CLASSES))}
+
+    def __init__(self, *args, allow_outside: bool = False, **kwargs) -> None:
+        self.allow_outside = allow_outside
+        super().__init__(*args, **kwargs)
 
     @without_gc()
     def load_data_list(self) -> list[dict]:
@@ -61,6 +67,9 @@ class CocoDataset(BaseDetDataset):
         columns = annotation_columns(content["annotations"], self.ann_file)
         self._read_categories(content["categories"], columns["category_id"])
         image_folder = self.data_prefix.get("img", self.data_prefix.get("img_path", ""))
+        if not self.allow_outside:
+            names = [image["file_name"] for image in content["images"]]
+            require_inside(names, image_folder, self.data_root or image_folder, self.ann_file)
         infos = [
             {
                 "img_path": os.path.join(image_folder, image["file_name"]),

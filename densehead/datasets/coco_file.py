@@ -16,6 +16,7 @@ from densehead.datasets.validate import listed, require_unique, warn
 
 IMAGE_KEYS = {"id": (int, str), "file_name": str, "height": Real, "width": Real}
 CATEGORY_KEYS = {"id": (int, str), "name": str}
+MAX_SIDE = 2**31  # pixels; no image is that large, and no number that fits into an array larger
 ANNOTATION_KEYS = {"image_id": (int, str), "category_id": (int, str), "bbox": Sequence}
 
 
@@ -93,11 +94,14 @@ def annotation_columns(annotations: Sequence[dict], path: str) -> dict[str, np.n
     """
     try:
         columns = to_columns(annotations)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         _refuse(entry_faults(annotations, "annotations", ANNOTATION_KEYS), path)
         _refuse(number_faults(annotations), path)
         raise ValueError(f"{path}: an annotation cannot be read: {error}") from error
-    require_unique([one["id"] for one in annotations if "id" in one], "annotation id", path)
+    ids = [one["id"] for one in annotations if "id" in one]
+    for key, values in (("id", ids), ("image_id", columns["image_id"]), ("category_id", columns["category_id"])):
+        _require_ids(values, key, path)
+    require_unique(ids, "annotation id", path)
     return columns
 
 
@@ -115,7 +119,8 @@ def to_columns(annotations: Sequence[dict]) -> dict[str, np.ndarray | list]:
         "ignore": np.array([bool(one.get("ignore")) for one in annotations], dtype=bool),
     }
     area = np.array([one.get("area", np.nan) for one in annotations], dtype=np.float64)
-    columns["area"] = np.where(np.isnan(area), columns["bbox"][:, 2] * columns["bbox"][:, 3], area)
+    with np.errstate(over="ignore", invalid="ignore"):
+        columns["area"] = np.where(np.isnan(area), columns["bbox"][:, 2] * columns["bbox"][:, 3], area)
     return columns
 
 
@@ -198,12 +203,22 @@ def entry_faults(
 def size_faults(images: Sequence[dict], skip: Collection[int] = ()) -> Iterator[tuple[int, str]]:
     """Yield (index, what is wrong) of the images without a positive width and height, but for those to ``skip``."""
     for index, image in enumerate(images):
-        if index not in skip and not (image["height"] > 0 and image["width"] > 0):
+        if index not in skip and not (0 < image["height"] < MAX_SIDE and 0 < image["width"] < MAX_SIDE):
             yield (
                 index,
                 f"images[{index}] ({image['file_name']!r}) must have a positive width and height in pixels, but has "
-                f"{image['width']} x {image['height']}",
+                f"{_number(image['width'])} x {_number(image['height'])}",
             )
+
+
+def _require_ids(values: Sequence, key: str, path: str) -> None:
+    if {list, dict} & set(map(type, values)):  # nothing else of JSON cannot be looked up
+        wrong = next(one for one in values if isinstance(one, list | dict))
+        raise ValueError(f"{path}: the {key!r} of an annotation must be a number or a text, but is {_short(wrong)}")
+
+
+def _number(value: Real) -> str:
+    return f"{value}" if abs(value) < 1e18 else f"{'-' if value < 0 else ''}more than 1e18"
 
 
 def number_faults(annotations: Sequence[dict], skip: Collection[int] = ()) -> Iterator[tuple[int, str]]:

@@ -39,6 +39,37 @@ def inner_path(path: str, root: str) -> str:
     return "" if inner == os.curdir else inner.replace(os.sep, "/")
 
 
+def lies_in(path: str, root: str) -> bool:
+    """Tell whether a path, as it is written, leads to something in a folder; links are not followed."""
+    root = os.path.abspath(root)
+    return os.path.commonpath([root, os.path.abspath(path)]) == root
+
+
+def require_inside(names: Sequence[str], folder: str, root: str, where: str) -> None:
+    """Refuse names of files that lead out of a data root, to which an address of the web belongs as well.
+
+    Args:
+        names: as they are written.
+        folder: where they count from, which may itself be an address (``s3://...``).
+        root: the data root; ``folder`` instead where that does not lie in it.
+        where: the file that names them, for the message.
+
+    Raises:
+        ValueError: says the first that does.
+    """
+    if "://" in folder or not lies_in(folder, root):
+        root = folder
+    for name in names:
+        if not (os.path.isabs(name) or ".." in name or "://" in name or "\0" in name):
+            continue  # cannot; the rest is slow
+        path = os.path.join(folder, name)
+        if "\0" in name or ("://" in path and not folder) or not lies_in(path, root):
+            raise ValueError(
+                f"{where}: the image {name!r} lies outside of the folder {root or os.curdir!r}. Correct the file, or "
+                "data_root, or say allow_outside=True in the data set if that is meant"
+            )
+
+
 def _walk(folder: str, depth: int | None) -> Iterator[tuple[str, list[str]]]:
     """Yield folders, each once wherever links lead, and the names of the files in them."""
     seen = set()

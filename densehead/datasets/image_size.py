@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from densehead.datasets.image_limit import require_decodable, require_size
+
 #: Endings of the files that are taken for images, in small letters.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _EXIF_ORIENTATION = 0x0112
@@ -54,12 +56,14 @@ def loaded_size(file: IO[bytes], path: str) -> tuple[int, int]:
         path: its name, for the message.
 
     Raises:
-        ValueError: it is no image.
+        ValueError: it is no image, or larger than :func:`~densehead.datasets.image_limit.pixel_limit` allows.
     """
     try:
         header = read_header(file)
     except Exception:  # what Pillow cannot read, OpenCV may
         header = None
+    if header is not None:
+        require_size(header.height, header.width, path)
     if header is not None and not header.is_turned:
         return header.height, header.width
     if header is not None and header.format in ("JPEG", "MPO"):
@@ -100,6 +104,7 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
 
 
 def _decoded_size(data: bytes, path: str) -> tuple[int, int]:
+    require_decodable(data, path)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
         what = f"starts with {data[:8]!r}, unlike an image" if data else "is empty"

@@ -12,7 +12,7 @@ from mmengine.fileio import get
 
 from densehead.datasets import validate
 from densehead.datasets.base_det_dataset import BaseDetDataset
-from densehead.datasets.folders import files_in
+from densehead.datasets.folders import files_in, require_inside
 from densehead.datasets.image_size import in_threads, loaded_size
 from densehead.registry import DATASETS
 
@@ -30,15 +30,24 @@ class XMLDataset(BaseDetDataset):
     Args:
         img_subdir, ann_subdir: folders of images and XML files inside the sub data root.
         data_prefix: ``sub_data_root``, relative to ``data_root``; ``data_root`` itself if absent.
+        allow_outside: whether an id of the list may lead out of ``data_root``.
         filter_cfg: also ``bbox_min_size`` (pixels): smaller boxes get ``ignore_flag`` 1; for training only.
         metainfo: must give ``classes``.
     """
 
     FILTER_KEYS = (*BaseDetDataset.FILTER_KEYS, "bbox_min_size")
 
-    def __init__(self, *args, img_subdir: str = "JPEGImages", ann_subdir: str = "Annotations", **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        img_subdir: str = "JPEGImages",
+        ann_subdir: str = "Annotations",
+        allow_outside: bool = False,
+        **kwargs,
+    ) -> None:
         self.img_subdir = img_subdir
         self.ann_subdir = ann_subdir
+        self.allow_outside = allow_outside
         if kwargs.get("test_mode") and (kwargs.get("filter_cfg") or {}).get("bbox_min_size") is not None:
             raise ValueError(f"{type(self).__name__}: filter_cfg.bbox_min_size is for training; remove it for testing")
         super().__init__(*args, **kwargs)
@@ -135,6 +144,9 @@ class XMLDataset(BaseDetDataset):
             raise ValueError(f"{self.ann_file}: is empty; it must list the ids of the images, one a line")
         advice = "Remove one; to see images more often use RepeatDataset or ClassBalancedDataset"
         validate.require_unique(ids, "image id", self.ann_file, advice)
+        if not self.allow_outside:
+            for folder in (self.ann_folder, os.path.join(self.sub_data_root, self.img_subdir)):
+                require_inside(ids, folder, self.data_root or self.sub_data_root, self.ann_file)
         return ids
 
     def _all_ids(self) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from densehead.datasets import validate
 from densehead.datasets.data_yaml import CLASS_FILES, DataYaml
-from densehead.datasets.folders import files_in, inner_path
+from densehead.datasets.folders import files_in, inner_path, lies_in
 from densehead.datasets.image_size import SUFFIXES
 
 
@@ -73,7 +73,11 @@ class ImageFinder:
         """
         if not os.path.isfile(path):
             raise FileNotFoundError(f"{path}: no such list of images")
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        try:
+            lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: is no text ({error}); a list has the name of an image in each line") from None
+        lines = [line.replace("\0", "\ufffd") for line in lines]  # no name of a file has it, and systems refuse to look
         entries = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
         if not entries:
             raise ValueError(f"{path}: is empty; it must list images, one a line")
@@ -99,8 +103,7 @@ class ImageFinder:
             )
 
     def _may(self, path: str) -> bool:
-        root = os.path.abspath(self.root)
-        return self.allow_outside or os.path.commonpath([root, os.path.abspath(path)]) == root
+        return self.allow_outside or lies_in(path, self.root)
 
     def _resolve(self, entry: str, content: DataYaml) -> str:
         """Return the path of a folder or list that a YAML file names."""

@@ -382,3 +382,32 @@ def test_boxes_that_are_none_are_dropped_or_clipped_and_said_once(coco, write_co
 def test_good_files_say_nothing(coco, write_coco, said):
     CocoDataset(**write_coco(coco))
     assert said == []
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "message"),
+    [
+        ("annotations", "id", {}, r"the 'id' of an annotation must be a number or a text, but is dict \{\}"),
+        ("annotations", "image_id", [1], r"the 'image_id' of an annotation must be .* but is list \[1\]"),
+        ("annotations", "category_id", {"id": 1}, r"the 'category_id' of an annotation must be"),
+        ("annotations", "bbox", [0, 0, 10**400, 1], r"an annotation cannot be read"),
+        (
+            "images",
+            "width",
+            10**400,
+            r"images\[0\] .* positive width and height in pixels, but has more than 1e18 x 60",
+        ),
+    ],
+)
+def test_values_that_no_file_should_have_are_named(coco, write_coco, part, key, value, message):
+    """Found by fuzzing."""
+    coco[part][0][key] = value
+    with pytest.raises(ValueError, match=r"ann\.json: " + message):
+        CocoDataset(**write_coco(coco))
+
+
+def test_boxes_too_large_to_have_an_area_are_clipped(coco, write_coco):
+    """Found by fuzzing."""
+    coco["annotations"][0] |= {"bbox": [0, 0, 1e300, 1e300]}
+    del coco["annotations"][0]["area"]
+    assert CocoDataset(**write_coco(coco)).get_data_info(0)["instances"][0]["bbox"] == [0, 0, 80, 60]

@@ -446,3 +446,18 @@ def test_the_metric_needs_no_annotation_file(yolo, tmp_path):
         samples.append({**sample, "pred_instances": detected})
     metric.process(None, samples)
     assert metric.evaluate(2)["coco/bbox_mAP"] == pytest.approx(1)
+
+
+def test_a_list_that_is_no_text_is_named(tmp_path):
+    """Found by fuzzing."""
+    write_yolo(tmp_path, {"a": "0 0.5 0.5 0.25 0.5\n"})
+    (tmp_path / "train.txt").write_bytes(b"images/a.jpg\n\xff\xfe\n")
+    with pytest.raises(ValueError, match=r"train\.txt: is no text"):
+        YOLODataset(data_root=str(tmp_path), ann_file="train.txt", metainfo={"classes": ("cat",)})
+
+
+def test_a_list_with_a_null_byte_is_named(tmp_path):
+    """Found by fuzzing."""
+    write_yolo(tmp_path, {"a": "0 0.5 0.5 0.25 0.5\n"}, {"train.txt": "\0images/a.jpg\n"})
+    with pytest.raises(FileNotFoundError, match=r"train\.txt:1: the image .* does not exist"):
+        YOLODataset(data_root=str(tmp_path), ann_file="train.txt", metainfo={"classes": ("cat",)})

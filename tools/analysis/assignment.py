@@ -115,7 +115,7 @@ def main() -> int:
     read = {}
 
     def work() -> None:
-        cfg = read["cfg"] = load_config(args.config, args.cfg_options)
+        cfg = read["cfg"] = load_config(args.config, args.cfg_options, safe=args.safe)
         comparison = prepare_comparison(
             cfg,
             checkpoints=args.checkpoint,

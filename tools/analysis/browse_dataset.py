@@ -40,7 +40,7 @@ def main() -> int:
     read = {}
 
     def work() -> None:
-        cfg = read["cfg"] = load_config(args.config, args.cfg_options)
+        cfg = read["cfg"] = load_config(args.config, args.cfg_options, safe=args.safe)
         out = args.out or Path("work_dirs", Path(args.config).stem, f"browse_{args.split}")
         browser = Browser(cfg, args.split, seed=args.seed, padding=args.padding)
         views = browse(

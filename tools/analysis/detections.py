@@ -49,7 +49,7 @@ def main() -> int:
     read = {}
 
     def work() -> None:
-        cfg = read["cfg"] = load_config(args.config, args.cfg_options)
+        cfg = read["cfg"] = load_config(args.config, args.cfg_options, safe=args.safe)
         out = args.out or Path("work_dirs", Path(args.config).stem, f"detections_{args.split}")
         if args.detections is not None:
             scenes = read_scenes(cfg, args.detections, args.split)

@@ -43,7 +43,7 @@ def main() -> int:
     read = {}
 
     def work() -> None:
-        cfg = read["cfg"] = load_config(args.config, args.cfg_options)
+        cfg = read["cfg"] = load_config(args.config, args.cfg_options, safe=args.safe)
         out = args.out or Path("work_dirs", Path(args.config).stem, "heatmaps")
         model = init_detector(cfg, args.checkpoint, device=get_device())
         sheets = report_heatmaps(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from densehead.datasets.coco_file import read_coco
 from densehead.engine.checks import check_classes
 from densehead.evaluation.boxes import Boxes, joined_detections, joined_truth
 from densehead.evaluation.samples import check_labels, class_names, detections_of
+from densehead.safe_load import read_pickle
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def read_scenes(cfg: Config, file: str | os.PathLike, split: str = "test") -> Sc
 
     Args:
         cfg: whose data set they are of.
-        file: the pickle file. Reading it runs what it says: take it from where you take programs.
+        file: the pickle file. Nothing that it says is run, see :func:`densehead.safe_load.read_pickle`.
         split: as of :func:`detect_scenes`.
 
     Raises:
@@ -92,12 +92,7 @@ def read_scenes(cfg: Config, file: str | os.PathLike, split: str = "test") -> Sc
     path = Path(file)
     if not path.is_file():
         raise FileNotFoundError(f"--detections: there is no file {path}")
-    try:
-        content = pickle.loads(path.read_bytes())
-    except Exception as error:
-        raise ValueError(
-            f"{path} cannot be read as a pickle file, as tools/test.py --out writes it: {type(error).__name__}: {error}"
-        ) from error
+    content = read_pickle(path.read_bytes(), key="--detections", name=str(path))
     if not isinstance(content, list) or not all(
         isinstance(one, Mapping) and {"img_id", "pred_instances"} <= set(one) for one in content
     ):

@@ -119,6 +119,8 @@ def is_truncated(data: bytes) -> bool:
         try:
             with Image.open(io.BytesIO(data)) as image:
                 image.load()
+        except Image.DecompressionBombError:  # larger than Pillow likes, which LoadImageFromFile.max_pixels allows
+            return False
         except (OSError, SyntaxError):
             return True
     return False

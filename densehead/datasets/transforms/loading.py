@@ -9,6 +9,7 @@ from mmcv.transforms import BaseTransform
 from mmcv.transforms import LoadImageFromFile as _LoadImageFromFile
 from mmengine.fileio import get
 
+from densehead.datasets.image_limit import require_decodable
 from densehead.datasets.transforms.decoding import REDUCIBLE, UndecodedImage, decode
 from densehead.datasets.validate import warn
 from densehead.registry import TRANSFORMS
@@ -30,16 +31,25 @@ class LoadImageFromFile(_LoadImageFromFile):
             looks at the image must be densehead's ``Resize`` (also as part of ``RandomResize``,
             ``RandomChoiceResize``, ``TestTimeAug``) or ``RandomWarp``. Files of other formats, and images of another
             size than annotated, are decoded here.
+        max_pixels: an image whose header says more is not decoded;
+            :func:`~densehead.datasets.image_limit.pixel_limit` if None.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is empty, truncated, or no image; or ``decode_reduced`` with a backend or a colour type that
-            cannot.
+        ValueError: it is empty, truncated, too large, or no image; or ``decode_reduced`` with a backend or a colour
+            type that cannot.
     """
 
     _said_size = False
 
-    def __init__(self, *args, file_client_args: dict | None = None, decode_reduced: bool = False, **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        file_client_args: dict | None = None,
+        decode_reduced: bool = False,
+        max_pixels: int | None = None,
+        **kwargs,
+    ) -> None:
         if file_client_args is not None:
             raise ValueError("LoadImageFromFile: the key 'file_client_args' is no longer read; use backend_args")
         super().__init__(*args, **kwargs)
@@ -51,12 +61,14 @@ class LoadImageFromFile(_LoadImageFromFile):
                 f"but got {self.imdecode_backend!r} and {self.color_type!r}"
             )
         self.decode_reduced = decode_reduced
+        self.max_pixels = max_pixels
 
     def transform(self, results: dict) -> dict | None:
         """Add ``img`` (H, W, 3) BGR, ``img_shape`` and ``ori_shape``."""
         path = results["img_path"]
         try:
             data = self._read(path)
+            require_decodable(data, path, self.max_pixels)
             if self.decode_reduced and self._leave_undecoded(data, results):
                 return results
             image = self._decode(data, path, self.color_type)

@@ -12,6 +12,7 @@ from mmengine.fileio import get
 from mmengine.hooks import Hook
 from mmengine.visualization import Visualizer
 
+from densehead.datasets.image_limit import require_decodable
 from densehead.registry import HOOKS
 from densehead.structures import DetDataSample
 
@@ -99,4 +100,6 @@ class DetVisualizationHook(Hook):
 
 def read_rgb(path: str, backend_args: dict | None = None) -> np.ndarray:
     """Return an image file as (height, width, 3) RGB of bytes."""
-    return mmcv.imfrombytes(get(path, backend_args=backend_args), channel_order="rgb")
+    data = get(path, backend_args=backend_args)
+    require_decodable(data, path)
+    return mmcv.imfrombytes(data, channel_order="rgb")

@@ -13,7 +13,7 @@ from densehead.models.losses.dense import by_stride, chunk_size, chunks, pick
 from densehead.ops import compiled_joint_background, full_precision, fused_kernels
 from densehead.structures.level_tensor import LevelTensor, Share
 
-LEAST = 1e-38  # of what a logarithm is taken: 1 / LEAST is still finite
+LEAST = 1e-32  # of what a logarithm is taken: the sum over a million classes of 1 / LEAST is still finite
 
 
 def background_and_logits(

@@ -394,3 +394,21 @@ class TestCosts:
         assert none == 0
         assert pairs > 50_000
         assert most < base + pairs * 400e-6 + 15, f"{most:.0f} MB for {pairs} pairs, {base:.0f} MB without"
+
+
+@pytest.mark.parametrize("sure", [50.0, 1e4])
+def test_many_sure_mistakes_have_a_finite_gradient(sure):
+    """Found by fuzzing: the sum over classes of what each is multiplied by overflowed."""
+    head = build("AutoAssignHead")
+    maps = head(features())
+    for cls_logits, _, objectness in zip(*maps):
+        cls_logits.data.fill_(sure)
+        objectness.data.fill_(sure)
+    for level in (*maps[0], *maps[2]):
+        level.retain_grad()
+    batch = samples([0, 0])
+    losses = head.loss_by_feat(*maps, [one.gt_instances for one in batch], [one.metainfo for one in batch])
+    total(losses).backward()
+    for level in maps[2]:
+        assert level.grad.isfinite().all()
+        assert (level.grad > 0).all()

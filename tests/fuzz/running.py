@@ -1,0 +1,38 @@
+"""Runs of fuzzing: a short one with the suite, the same each time, and a long one with a number and a seed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.strategies import SearchStrategy
+
+CASES = int(os.environ.get("DENSEHEAD_FUZZ_CASES", "10000"))
+SEED = int(os.environ.get("DENSEHEAD_FUZZ_SEED", "0"))
+COMMON = dict(
+    deadline=None,  # machines differ
+    database=None,  # nothing is left in the folder, and nothing of an earlier run is tried first
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.generate, Phase.shrink),
+    print_blob=False,
+)
+
+
+def try_some(strategy: SearchStrategy, check: Callable[[object], None], cases: int) -> None:
+    """Check some cases, the same in each run."""
+    settings(max_examples=cases, derandomize=True, **COMMON)(given(strategy)(check))()
+
+
+def try_many(strategy: SearchStrategy, check: Callable[[object], None], cases: int, name: str, say: Callable) -> None:
+    """Check many cases and say how many and of which seed."""
+    count = 0
+
+    def counted(case: object) -> None:
+        nonlocal count
+        count += 1
+        check(case)
+
+    settings(max_examples=cases, **COMMON)(seed(SEED)(given(strategy)(counted)))()
+    say(f"\nfuzz: {count} cases of {name}, seed {SEED}: no fault")
+    assert count >= cases
