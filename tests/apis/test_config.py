@@ -178,7 +178,7 @@ def test_resume(tmp_path):
     assert (cfg.resume, cfg.load_from) == (False, None)
     checkpoint = tmp_path / "work" / "epoch_3.pth"
     checkpoint.parent.mkdir()
-    checkpoint.write_bytes(b"")
+    torch.save({}, checkpoint)
     cfg = prepare_training(tiny_config(tmp_path), resume="auto")
     assert (cfg.resume, cfg.load_from) == (True, str(checkpoint))
     with pytest.raises(FileNotFoundError, match=r"--resume: there is no checkpoint .*epoch_4.pth; in .*epoch_3.pth"):
