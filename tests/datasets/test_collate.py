@@ -54,7 +54,8 @@ def assert_same(one, other):
             assert_same(*pair)
     elif isinstance(one, DetDataSample):
         assert one.metainfo == other.metainfo
-        assert_same(dict(one.gt_instances.items()), dict(other.gt_instances.items()))
+        # their keys are a set, whose order may differ from one to the other
+        assert_same(*(dict(sorted(sample.gt_instances.items())) for sample in (one, other)))
     elif isinstance(one, torch.Tensor):
         assert one.dtype == other.dtype
         assert torch.equal(one, other)
