@@ -211,7 +211,6 @@ class YOLODataset(BaseDetDataset):
             rows: of the label files.
             place: file and line of a row.
         """
-        numbers = np.array([row.label for row in rows], dtype=np.int64)
         names = read_class_names(self.class_file) if self.class_file else None
         classes = self._metainfo.get("classes")
         if classes is None:
@@ -221,11 +220,13 @@ class YOLODataset(BaseDetDataset):
                 "metainfo=dict(classes=('first', 'second'))"
             )
         count = len(names or classes)
-        if len(unknown := np.flatnonzero(numbers >= count)):
+        unknown = next((index for index, row in enumerate(rows) if row.label >= count), None)
+        if unknown is not None:
             raise ValueError(
-                f"{place(unknown[0])}: the class is {numbers[unknown[0]]}, but {self.class_file or 'metainfo'} names "
+                f"{place(unknown)}: the class is {rows[unknown].label}, but {self.class_file or 'metainfo'} names "
                 f"{count} classes, 0 to {count - 1}: {validate.listed(names or classes)}. Correct either"
             )
+        numbers = np.array([row.label for row in rows], dtype=np.int64)
         if names is None:
             return numbers
         objects = np.bincount(numbers, minlength=count).tolist()

@@ -24,8 +24,8 @@ def try_some(strategy: SearchStrategy, check: Callable[[object], None], cases: i
     settings(max_examples=cases, derandomize=True, **COMMON)(given(strategy)(check))()
 
 
-def try_many(strategy: SearchStrategy, check: Callable[[object], None], cases: int, name: str, say: Callable) -> None:
-    """Check many cases and say how many and of which seed."""
+def try_many(strategy: SearchStrategy, check: Callable[[object], None], cases: int, name: str, capsys) -> None:
+    """Check many cases and print how many and of which seed, past pytest's capture of what the cases log."""
     count = 0
 
     def counted(case: object) -> None:
@@ -34,5 +34,6 @@ def try_many(strategy: SearchStrategy, check: Callable[[object], None], cases: i
         check(case)
 
     settings(max_examples=cases, **COMMON)(seed(SEED)(given(strategy)(counted)))()
-    say(f"\nfuzz: {count} cases of {name}, seed {SEED}: no fault")
+    with capsys.disabled():
+        print(f"\nfuzz: {count} cases of {name}, seed {SEED}: no fault", flush=True)
     assert count >= cases
