@@ -43,7 +43,7 @@ setup(
     extras_require={
         "mm": ["onedl-mmengine>=0.10.8", "onedl-mmcv>=2.3"],
         "tensorboard": ["tensorboard"],
-        "dev": ["pytest>=8", "pycocotools", "hypothesis>=6.100", "ruff==0.17.6"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.5", "pycocotools", "hypothesis>=6.100", "ruff==0.17.6"],
     },
     classifiers=[
         "Programming Language :: Python :: 3",

@@ -24,16 +24,20 @@ def try_some(strategy: SearchStrategy, check: Callable[[object], None], cases: i
     settings(max_examples=cases, derandomize=True, **COMMON)(given(strategy)(check))()
 
 
-def try_many(strategy: SearchStrategy, check: Callable[[object], None], cases: int, name: str, capsys) -> None:
-    """Check many cases and print how many and of which seed, past pytest's capture of what the cases log."""
-    count = 0
+def try_many(
+    strategy: SearchStrategy, check: Callable[[object], None], cases: int, name: str, record: Callable[[str, str], None]
+) -> None:
+    """Check many cases, and have the run say at its end how many and of which seed (``record_property`` of pytest)."""
+    count, outcome = 0, "a fault"
 
     def counted(case: object) -> None:
         nonlocal count
         count += 1
         check(case)
 
-    settings(max_examples=cases, **COMMON)(seed(SEED)(given(strategy)(counted)))()
-    with capsys.disabled():
-        print(f"\nfuzz: {count} cases of {name}, seed {SEED}: no fault", flush=True)
-    assert count >= cases
+    try:
+        settings(max_examples=cases, **COMMON)(seed(SEED)(given(strategy)(counted)))()
+        assert count >= cases
+        outcome = "no fault"
+    finally:
+        record("fuzz", f"{count} cases of {name}, seed {SEED}: {outcome}")

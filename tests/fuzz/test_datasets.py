@@ -116,5 +116,5 @@ def test_some_cases(check):
 
 
 @pytest.mark.fuzz
-def test_many_cases(check, capsys):
-    try_many(damages(), check, CASES, "annotation files", capsys)
+def test_many_cases(check, record_property):
+    try_many(damages(), check, CASES, "annotation files", record_property)

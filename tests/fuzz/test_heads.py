@@ -110,5 +110,5 @@ def test_some_cases():
 
 
 @pytest.mark.fuzz
-def test_many_cases(capsys):
-    try_many(head_cases(), check, CASES, "heads", capsys)
+def test_many_cases(record_property):
+    try_many(head_cases(), check, CASES, "heads", record_property)
