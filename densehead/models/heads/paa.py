@@ -101,12 +101,12 @@ class PAAHead(ATSSHead):
     ) -> dict[str, Tensor]:
         """Return the losses of a batch (section 3.2); the IoU weighs a box's loss and is what the IoU branch learns."""
         positives = assignment.positives(targets)
-        num_pos = assignment.num_pos.sum()
+        num_pos = self._mean_over_ranks(assignment.num_pos.sum(), 0.0)
         pred_boxes = predictions.boxes_at(positives.image_index, positives.prior_index)
         iou = self.last_quality = aligned_iou(pred_boxes.detach(), positives.boxes)
         return dict(
             loss_cls=self._classification_loss(
-                predictions, assignment, positives, self._mean_over_ranks(num_pos, targets.num_images), iou
+                predictions, assignment, positives, num_pos.clamp(min=targets.num_images), iou
             ),
             loss_bbox=self.loss_bbox(
                 pred_boxes,
@@ -117,14 +117,9 @@ class PAAHead(ATSSHead):
             loss_iou=self.loss_centerness(
                 predictions.gather("quality_logits", positives).squeeze(-1),
                 iou,
-                avg_factor=self._mean_over_ranks(num_pos, 0.0),
+                avg_factor=num_pos,
             ),
         )
-
-    @staticmethod
-    def _mean_over_ranks(total: Tensor, minimum: float) -> Tensor:
-        """Normalise by this rank alone, as mmdetection does for this head."""
-        return total.detach().float().clamp(min=minimum)
 
     # ---- which candidates are positive -------------------------------------------------------------------------
 
