@@ -109,7 +109,7 @@ def to_columns(annotations: Sequence[dict]) -> dict[str, np.ndarray | list]:
     """Return what :func:`annotation_columns` does, of annotations that are known to be good.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError: they are not.
+        KeyError, TypeError, ValueError, AttributeError, OverflowError: they are not.
     """
     columns = {
         "image_id": [one["image_id"] for one in annotations],
@@ -180,6 +180,8 @@ def _parse(data: bytes, path: str):
         ) from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is no JSON but binary data ({error}); ann_file must name a JSON file") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a list in a list in a list ...
+        raise ValueError(f"{path}: is no annotation file: {error}") from None
 
 
 def entry_faults(
@@ -203,12 +205,17 @@ def entry_faults(
 def size_faults(images: Sequence[dict], skip: Collection[int] = ()) -> Iterator[tuple[int, str]]:
     """Yield (index, what is wrong) of the images without a positive width and height, but for those to ``skip``."""
     for index, image in enumerate(images):
-        if index not in skip and not (0 < image["height"] < MAX_SIDE and 0 < image["width"] < MAX_SIDE):
+        if index not in skip and not has_size(image):
             yield (
                 index,
                 f"images[{index}] ({image['file_name']!r}) must have a positive width and height in pixels, but has "
                 f"{_number(image['width'])} x {_number(image['height'])}",
             )
+
+
+def has_size(image: Mapping) -> bool:
+    """Whether ``width`` and ``height`` of an entry of ``images`` can be those of an image."""
+    return 0 < image["height"] < MAX_SIDE and 0 < image["width"] < MAX_SIDE
 
 
 def _require_ids(values: Sequence, key: str, path: str) -> None:
@@ -227,13 +234,18 @@ def number_faults(annotations: Sequence[dict], skip: Collection[int] = ()) -> It
         if index in skip:
             continue
         box = annotation["bbox"]
-        if len(box) != 4 or not all(isinstance(number, Real) for number in box):
+        if len(box) != 4 or not all(map(_is_number, box)):
             yield (
                 index,
                 f"annotations[{index}]['bbox'] must be the 4 numbers x, y, width, height, but is {_short(box)}",
             )
-        elif not isinstance(annotation.get("area", 0), Real):
+        elif not _is_number(annotation.get("area", 0)):
             yield index, f"annotations[{index}]['area'] must be a number, but is {_short(annotation['area'])}"
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value fits into an array of numbers, which an integer of hundreds of digits does not."""
+    return isinstance(value, float) or (isinstance(value, Real) and abs(value) < 2**1023)
 
 
 def _refuse(faults: Iterator[tuple[int, str]], path: str) -> None:

@@ -64,6 +64,8 @@ def _load_yaml(path: str) -> dict:
         content = yaml.load(Path(path).read_bytes(), Loader=yaml.BaseLoader)
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: is no valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ValueError(f"{path}: is no YAML file of a data set: lists in lists, too many to read") from None
     if not isinstance(content, dict):
         raise ValueError(
             f"{path}: must have keys (names, train, val, ...), but is {'empty' if not content else 'none of that'}"

@@ -77,14 +77,19 @@ def image_size(path: str) -> tuple[int, int]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no image.
+        ValueError: it cannot be read, or is no image.
     """
-    status = os.stat(path)
-    stamp = (status.st_mtime_ns, status.st_size)
-    known = _KNOWN.get(path)
-    if known is None or known[0] != stamp:
-        with open(path, "rb") as file:
-            known = _KNOWN[path] = (stamp, loaded_size(file, path))
+    try:
+        status = os.stat(path)
+        stamp = (status.st_mtime_ns, status.st_size)
+        known = _KNOWN.get(path)
+        if known is None or known[0] != stamp:
+            with open(path, "rb") as file:
+                known = _KNOWN[path] = (stamp, loaded_size(file, path))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"the image {path!r} cannot be read: {error.strerror or error}") from error
     return known[1]
 
 

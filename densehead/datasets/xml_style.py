@@ -165,7 +165,7 @@ class XMLDataset(BaseDetDataset):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is no XML.
+            ValueError: it cannot be read, or is no XML.
         """
         path = self.xml_path(img_id)
         try:
@@ -175,6 +175,8 @@ class XMLDataset(BaseDetDataset):
                 f"{path}: no such file; {self.source} lists the image {img_id!r}, whose annotation it should be. "
                 "Correct ann_subdir or data_prefix.sub_data_root, or the list (one id without suffix a line)"
             ) from None
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from error
         except ET.ParseError as error:
             raise ValueError(
                 f"{path}: is no valid XML ({error}); it is truncated or damaged, write it again"

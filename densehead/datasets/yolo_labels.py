@@ -80,12 +80,18 @@ def split_labels(text: str) -> tuple[list[LabelRow], dict[int, str]]:
 
 
 def read_label_file(path: str) -> str | None:
-    """Return the text of a label file, or None where there is none."""
+    """Return the text of a label file, or None where there is none.
+
+    Raises:
+        ValueError: it cannot be read, or is no text.
+    """
     try:
         with open(path, encoding="utf-8-sig") as file:
             return file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is no text ({error}); a label file has a line of numbers for each object") from None
 

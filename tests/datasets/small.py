@@ -10,10 +10,10 @@ import numpy as np
 LINE = "0 0.5 0.5 0.25 0.5\n"
 
 
-def write_image(path, size=(60, 80)):
-    """Write a black image (height, width)."""
+def write_image(path, size=(60, 80), shade=0):
+    """Write an image (height, width) of one shade of grey, black if not said."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), np.zeros((*size, 3), np.uint8))
+    assert cv2.imwrite(str(path), np.full((*size, 3), shade, np.uint8))
 
 
 def write_yolo(root, labels, files=None, size=(60, 80), images="images", texts="labels"):

@@ -194,3 +194,9 @@ def test_images_are_not_opened_where_the_xml_has_the_size(voc, monkeypatch):
 def test_images_of_other_names_are_found(voc, picture, tmp_path, name):
     picture(tmp_path / "JPEGImages" / name)
     assert XMLDataset(**voc(one(thing()))).get_data_info(0)["img_path"] == str(tmp_path / "JPEGImages" / name)
+
+
+def test_an_id_that_no_file_can_have_is_refused(voc):
+    """Found by fuzzing."""
+    with pytest.raises(ValueError, match=r"Annotations/a{5000}\.xml: cannot be read: File name too long"):
+        XMLDataset(**voc(one(thing()), listed="a" * 5000))

@@ -10,7 +10,7 @@ from PIL import Image
 from densehead.datasets import YOLODataset, yolo_class_names
 from densehead.datasets.data_yaml import read_class_file, read_data_yaml
 from densehead.datasets.yolo_images import label_candidates
-from densehead.datasets.yolo_labels import parse_labels
+from densehead.datasets.yolo_labels import parse_labels, read_label_file
 from densehead.evaluation import CocoMetric
 from densehead.registry import DATASETS
 from densehead.visualization import class_colors
@@ -228,6 +228,7 @@ def test_a_yaml_file_runs_nothing(tmp_path):
         ("", "must have keys .* but is empty"),
         ("- a\n", "must have keys"),
         ("names: [a\n", r"is no valid YAML: .*line 2"),
+        (f"names: {'[' * 5000}\n", r"is no YAML file of a data set: lists in lists"),  # found by fuzzing
         ("names: a\n", "'names' must be a list of names, or a dict of them by number, but is 'a'"),
         ("names: [a, [b]]\n", "'names' must be a list of names"),
         ("names: [a, '']\n", "'names' must be a list of names"),
@@ -467,3 +468,13 @@ def test_a_list_with_a_null_byte_is_named(tmp_path):
     write_yolo(tmp_path, {"a": "0 0.5 0.5 0.25 0.5\n"}, {"train.txt": "\0images/a.jpg\n"})
     with pytest.raises(FileNotFoundError, match=r"train\.txt:1: the image .* does not exist"):
         YOLODataset(data_root=str(tmp_path), ann_file="train.txt", metainfo={"classes": ("cat",)})
+
+
+def test_names_that_no_file_can_have_are_refused(yolo):
+    """Found by fuzzing."""
+    long = "a" * 5000
+    keys = yolo({"a": f"0 {MIDDLE}"}, {"train.txt": f"images/{long}.jpg\n"}, classes=("cat",))
+    with pytest.raises(ValueError, match=rf"the image .*images/{long}\.jpg' cannot be read: File name too long"):
+        YOLODataset(ann_file="train.txt", **keys)
+    with pytest.raises(ValueError, match=rf"{long}\.txt: cannot be read: File name too long"):
+        read_label_file(f"{long}.txt")

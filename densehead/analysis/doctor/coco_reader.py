@@ -15,6 +15,7 @@ from densehead.datasets.coco_file import (
     CATEGORY_KEYS,
     IMAGE_KEYS,
     entry_faults,
+    has_size,
     number_faults,
     open_coco,
     size_faults,
@@ -61,7 +62,7 @@ class CocoEntries:
         self.annotations = list(range(len(annotations)))
         try:
             self.columns = to_columns(annotations)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             bad = dict(entry_faults(annotations, "annotations", ANNOTATION_KEYS))
             bad |= dict(number_faults(annotations, bad))
             self.bad["annotations"] = dict(sorted(bad.items()))
@@ -121,8 +122,8 @@ class _Reader:
         return [annotations[index].get("id", f"no. {index}") for index in self.entries.annotations]
 
     def _sizes(self, images: Sequence[dict]) -> np.ndarray:
-        sizes = np.array([(image["width"], image["height"]) for image in images], dtype=np.float64).reshape(-1, 2)
-        return np.where((sizes > 0).all(1, keepdims=True), sizes, np.nan)
+        sizes = [(image["width"], image["height"]) if has_size(image) else (np.nan, np.nan) for image in images]
+        return np.array(sizes, dtype=np.float64).reshape(-1, 2)
 
     def _report_entries(self) -> None:
         for name, bad in (*self.entries.bad.items(), ("images", self.entries.sizeless)):

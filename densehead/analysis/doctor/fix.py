@@ -108,6 +108,9 @@ def _write_part(part: Part, name: str, images: ImageChecks, partial: Path, fixed
         fixed.remarks.append(f"{part.key} is not among them: {why}")
         return None
     repairs = _repairs(part, images, fixed)
+    if not repairs.keep_image.any():
+        fixed.remarks.append(f"{part.key} is not among them: none of its images can be used")
+        return None
     folder = partial / name
     folder.mkdir(parents=True)
     file = _WRITERS[form](part, repairs, folder)
@@ -167,7 +170,7 @@ def _unwanted_images(part: Part, images: ImageChecks, fixed: Fixed) -> Iterable[
 
 
 def _write_changes(changes: Sequence[Change], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(("change", "data set", "file", "entry", "detail"))
         writer.writerows((one.kind, one.part, one.file, one.item, one.detail) for one in changes)

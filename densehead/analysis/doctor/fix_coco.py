@@ -11,7 +11,7 @@ import numpy as np
 
 from densehead.analysis.doctor.parts import Part
 from densehead.analysis.doctor.repairs import Repairs
-from densehead.datasets.coco_file import open_coco, without_gc
+from densehead.datasets.coco_file import CATEGORY_KEYS, entry_faults, has_size, open_coco, without_gc
 from densehead.datasets.validate import repeated
 
 
@@ -27,7 +27,11 @@ def write_coco(part: Part, repairs: Repairs, folder: Path) -> Path:
     found, dataset = part.annotations, part.dataset
     content = open_coco(dataset.ann_file, dataset.backend_args, need_annotations=not dataset.test_mode)
     content["images"] = _images(content["images"], part, repairs)
-    content["annotations"] = _annotations(content["annotations"], part, repairs)
+    content["categories"], new_id = _categories(content["categories"], repairs, found.file)
+    content["annotations"] = [
+        {**one, "category_id": new_id[one["category_id"]]} if one["category_id"] in new_id else one
+        for one in _annotations(content["annotations"], part, repairs)
+    ]
     _drop_strays(content, repairs, found.file)
     path = folder / Path(found.file).name
     path.write_text(json.dumps(content), encoding="utf-8")
@@ -50,11 +54,33 @@ def _images(entries: Sequence[dict], part: Part, repairs: Repairs) -> list[dict]
 
 def _with_size(image: dict, size: np.ndarray, repairs: Repairs, file: str) -> dict:
     """Return an image with the size of its file where it has none."""
-    if (image["width"] > 0 and image["height"] > 0) or np.isnan(size).any():
+    if has_size(image) or np.isnan(size).any():
         return image
     width, height = (int(side) for side in size)
     repairs.note("sizes of images taken from their files", file, f"image {image['id']}", f"{width} x {height}")
     return {**image, "width": width, "height": height}
+
+
+def _categories(entries: Sequence, repairs: Repairs, file: str) -> tuple[list[dict], dict]:
+    """Return the categories that can be used, each id and name once, and the new ids of those that are left out."""
+    kept, new_id, by_name, ids = [], {}, {}, set()
+    bad = dict(entry_faults(entries, "categories", CATEGORY_KEYS))
+    for index, one in enumerate(entries):
+        item = f"categories[{index}]"
+        if index in bad:
+            repairs.note("categories left out that cannot be used", file, item)
+        elif one["id"] in ids:
+            repairs.note("categories left out that have the id of another", file, item)
+        elif one["name"] in by_name:
+            ids.add(one["id"])
+            new_id[one["id"]] = by_name[one["name"]]
+            told = f"{one['id']} -> {new_id[one['id']]}"
+            repairs.note("categories joined with another of their name", file, item, told)
+        else:
+            ids.add(one["id"])
+            by_name[one["name"]] = one["id"]
+            kept.append(one)
+    return kept, new_id
 
 
 def _annotations(entries: Sequence[dict], part: Part, repairs: Repairs) -> list[dict]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from densehead.analysis.doctor.parts import Part
 from densehead.analysis.doctor.repairs import Repairs
+from densehead.datasets.yolo_labels import read_label_file
 
 LABELS = "labels"
 
@@ -26,6 +27,7 @@ def write_yolo(part: Part, repairs: Repairs, folder: Path) -> Path:
         folder: where the copies go.
     """
     found, dataset = part.annotations, part.dataset
+    _note_left_out(part, repairs)
     boxes_of = defaultdict(dict)
     for box, (image, line) in enumerate(zip(found.image_index.tolist(), found.box_entries.tolist(), strict=True)):
         boxes_of[image][line] = box
@@ -57,10 +59,17 @@ def yolo_options(part: Part, file: Path) -> dict[str, str]:
     return options
 
 
+def _note_left_out(part: Part, repairs: Repairs) -> None:
+    readable = set(part.annotations.image_entries.tolist())
+    for index, one in enumerate(part.dataset.list_images()):
+        if index not in readable:
+            repairs.note("images left out whose label file cannot be read", one.path)
+
+
 def _cleaned(source: str, boxes: dict[int, int], part: Part, repairs: Repairs) -> Sequence[str]:
     """The lines of a label file after the repairs."""
     kept = []
-    for number, line in enumerate(Path(source).read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate((read_label_file(source) or "").splitlines(), 1):
         box = boxes.get(number)
         if box is None and line.strip():
             repairs.note("lines left out that cannot be used", source, f"line {number}")

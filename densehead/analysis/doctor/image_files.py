@@ -68,8 +68,8 @@ def look_at(path: str, decoded: bool = False) -> ImageFile:
         return _glimpsed(path)
     except FileNotFoundError:
         return ImageFile(State.MISSING, detail="there is no such file")
-    except OSError as error:
-        return ImageFile(State.UNREADABLE, detail=str(error.strerror or error))
+    except (OSError, ValueError) as error:  # the latter of names that no file can have
+        return ImageFile(State.UNREADABLE, detail=str(getattr(error, "strerror", None) or error))
 
 
 def look_at_all(paths: Sequence[str], track: Tracker, *, workers: int, decoded: bool = False) -> dict[str, ImageFile]:

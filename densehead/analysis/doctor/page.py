@@ -77,7 +77,7 @@ def render(checkup: Checkup, *, colored: bool = False) -> str:
         colored: whether headings have colours (of terminals).
     """
     by_name = {section.name: section for section in checkup.sections}
-    lines = [_paint(f"Checkup of {checkup.config}", "1", colored), ""]
+    lines = [_paint(f"Checkup of {printable(checkup.config)}", "1", colored), ""]
     if "splits" in by_name:
         lines += [*_table(by_name.pop("splits")), ""]
     lines.append(_verdict(checkup))
@@ -103,6 +103,11 @@ def headline(finding: Finding) -> str:
     return f"{split}{number} {what}"
 
 
+def printable(text: str) -> str:
+    r"""Return a text with ``\\x1b`` and the like for what a terminal would obey or could not show."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def _verdict(checkup: Checkup) -> str:
     counts = {severity: checkup.count(severity) for severity in sorted(Severity, reverse=True)}
     if not any(counts.values()):
@@ -126,7 +131,8 @@ def _finding(finding: Finding, colored: bool) -> Iterable[str]:
 
 def _table(section: Section) -> list[str]:
     if section.header:
-        return [f"  {line}" for line in format_table(section.header, section.rows).splitlines()]
+        rows = [[printable(cell) for cell in row] for row in section.rows]
+        return [f"  {line}" for line in format_table(section.header, rows).splitlines()]
     width = max((len(row[0]) for row in section.rows), default=0)
     lines = []
     for name, *texts in section.rows:
@@ -136,7 +142,7 @@ def _table(section: Section) -> list[str]:
 
 def _wrapped(text: str, first: str, later: str | None = None) -> list[str]:
     return textwrap.wrap(
-        text,
+        printable(text),
         WIDTH,
         initial_indent=first,
         subsequent_indent=first if later is None else later,

@@ -29,7 +29,7 @@ class YoloImage:
         label_path: of the file; None where there is none.
         size: width and height in pixels, NaN where the image cannot be read.
         rows: the objects.
-        faults: of the lines that are none, why.
+        faults: of the lines that are none, why; of line 0, why the file cannot be read at all.
     """
 
     path: str
@@ -97,6 +97,8 @@ def read_yolo(dataset: YOLODataset, track: Tracker, workers: int) -> Annotations
 def _to_columns(
     images: list[YoloImage], names: tuple[str, ...], dataset: YOLODataset, faults: list[Finding]
 ) -> Annotations:
+    entries = [index for index, image in enumerate(images) if 0 not in image.faults]
+    images = [images[index] for index in entries]
     objects = [(index, row) for index, image in enumerate(images) for row in image.rows if row.label < len(names)]
     image_index = np.array([index for index, _ in objects], dtype=np.int64)
     sizes = np.array([image.size for image in images], dtype=np.float64).reshape(-1, 2)
@@ -115,7 +117,7 @@ def _to_columns(
         boxes=boxes,
         box_ids=lines,
         box_entries=lines,
-        image_entries=np.arange(len(images)),
+        image_entries=np.array(entries, dtype=np.int64),
         image_index=image_index,
         name_index=np.array([row.label for _, row in objects], dtype=np.int64),
         is_ignored=np.zeros(len(objects), dtype=bool),

@@ -1,13 +1,16 @@
 """Cleaned copies of annotations: the originals stay, the copies are without fault, and every change is listed."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 import xml.etree.ElementTree as ET
+from collections import Counter
 
 import pytest
 
-from densehead.analysis.doctor import Severity
+from densehead.analysis.doctor import Severity, fix
 from densehead.analysis.doctor.fix import write_fixed
 from densehead.apis.doctor import DoctorOptions, examine, report
 from densehead.registry import DATASETS
@@ -133,6 +136,76 @@ def test_coco_entries_that_cannot_be_used(coco, tmp_path):
     assert "1 entry: sizes of images taken from their files" in told
     assert "1 entry: annotations numbered anew whose id another has" in told
     DATASETS.build(coco.cfg.train_dataloader.dataset).full_init()
+
+
+def test_coco_categories_that_cannot_be_used(coco, tmp_path):
+    """Found by fuzzing."""
+
+    def change(content):
+        content["categories"] += [{"id": 1, "name": "again"}, {"id": 7, "name": "dog"}, {"id": 8}, None]
+        content["annotations"][3]["category_id"] = 7  # a dog, too
+
+    coco.edit(T, change)
+    _, fixed = cleaned(coco, tmp_path / "fixed")
+    copy = json.loads((tmp_path / "fixed" / "train" / "train.json").read_text())
+    assert copy["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    assert copy["annotations"][3]["category_id"] == 2
+    assert {(one.kind, one.item, one.detail) for one in fixed.changes} == {
+        ("categories left out that have the id of another", "categories[2]", ""),
+        ("categories joined with another of their name", "categories[3]", "7 -> 2"),
+        ("categories left out that cannot be used", "categories[4]", ""),
+        ("categories left out that cannot be used", "categories[5]", ""),
+    }
+    assert not examine(coco.cfg, OPTIONS)[0].findings
+
+
+def test_numbers_and_names_that_nothing_can_have(coco, tmp_path):
+    """Found by fuzzing."""
+
+    def change(content):
+        content["annotations"][5]["bbox"][2] = 10**400
+        content["images"][3]["height"] = 10**400
+        content["images"][4]["file_name"] = "nu\0ll.jpg"
+        content["images"][5]["file_name"] = "\ud800.jpg"
+
+    coco.edit(T, change)
+    checkup, fixed = cleaned(coco, tmp_path / "fixed")
+    assert {one.check for one in checkup.findings} == {"annotation-entry", "image-unreadable"}
+    assert not examine(coco.cfg, OPTIONS)[0].findings
+    by_kind = Counter(one.kind for one in fixed.changes)
+    assert by_kind["images left out whose file is unreadable"] == 2
+    assert by_kind["sizes of images taken from their files"] == 1
+    assert "\\ud800.jpg" in (tmp_path / "fixed" / "changes.csv").read_text()
+    assert len(DATASETS.build(coco.cfg.train_dataloader.dataset)) == 22
+
+
+def test_nothing_is_written_of_a_set_without_a_usable_image(scene, tmp_path):
+    """Found by fuzzing: the copy could not be read."""
+    for index in range(24):
+        scene.image(T, index).unlink()
+    _, fixed = cleaned(scene, tmp_path / "fixed")
+    assert "train_dataloader.dataset is not among them: none of its images can be used" in fixed.told()
+    assert sorted(path.name for path in (tmp_path / "fixed").iterdir()) == ["changes.csv", "val"]
+
+
+def test_a_label_file_that_is_no_text_goes_with_its_image(yolo, tmp_path):
+    """Found by fuzzing: it stopped the cleaning."""
+    yolo.label_file(T, 4).write_bytes(b"\xff\xfe")
+    checkup, fixed = cleaned(yolo, tmp_path / "fixed")
+    assert [one.check for one in checkup.findings] == ["annotation-entry"]
+    assert [one.kind for one in fixed.changes] == ["images left out whose label file cannot be read"]
+    assert not examine(yolo.cfg, OPTIONS)[0].findings
+    assert len(DATASETS.build(yolo.cfg.train_dataloader.dataset)) == 23
+
+
+def test_nothing_is_there_where_writing_stops(scene, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(fix, "_write_changes", full)
+    with pytest.raises(OSError, match="No space left"):
+        cleaned(scene, tmp_path / "fixed")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_xml_files_that_cannot_be_used(voc, tmp_path):

@@ -13,8 +13,10 @@ from PIL import Image
 from densehead.analysis.doctor.boxes import NEAR_IOU, SAME_IOU, same_boxes
 from densehead.analysis.doctor.cost import measure_step, small_size
 from densehead.analysis.doctor.expectation import peak_of_step
+from densehead.analysis.doctor.findings import Example, Finding, Severity
 from densehead.analysis.doctor.image_files import State, look_at, same_content
 from densehead.analysis.doctor.levels import LevelRule
+from densehead.analysis.doctor.page import Checkup, Section, render
 from densehead.models.assigners import FCOSAssigner
 from densehead.models.priors import MlvlPointGenerator
 from densehead.ops import pairwise_iou
@@ -193,3 +195,12 @@ def test_memory_of_a_gpu_is_measured(tmp_path):
     cost = measure_step(model, 2, 128, 128, 3, "cuda", None)
     trained = sum(one.nbytes for one in model.parameters())
     assert cost.peak > 2 * trained + cost.activations
+
+
+def test_what_a_terminal_would_obey_is_escaped():
+    finding = Finding("config", Severity.ERROR, "class \x1b]0;name\x07", examples=(Example("a\nb.jpg", "\ud800"),))
+    table = Section("classes", "Classes", ("class",), [("c\x1b[2Jt",)])
+    text = render(Checkup("the config", [finding], [table]))
+    assert all(letter.isprintable() for letter in text.replace("\n", ""))
+    for escaped in (r"class \x1b]0;name\x07", r"a\nb.jpg, \ud800", r"c\x1b[2Jt"):
+        assert escaped in text

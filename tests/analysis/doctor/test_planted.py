@@ -290,7 +290,7 @@ YOLO = [
     ({("annotation-entry", T): "ERROR"}, lambda scene: add_line(scene, "cat 0.5 0.5 0.2 0.2\n")),
     ({("annotation-entry", T): "ERROR"}, lambda scene: add_line(scene, "0 50 50 20 20\n")),
     ({("annotation-entry", T): "ERROR"}, lambda scene: add_line(scene, "2 0.5 0.5 0.2 0.2\n")),
-    ({("annotation-entry", T): "ERROR", ("no-objects", T): "NOTE"}, lambda scene: no_text(scene.label_file(T, 4))),
+    ({("annotation-entry", T): "ERROR"}, lambda scene: no_text(scene.label_file(T, 4))),
     ({("box-nan", T): "WARNING"}, lambda scene: add_line(scene, "0 nan 0.5 0.2 0.2\n")),
     ({("no-objects", T): "NOTE"}, lambda scene: scene.label_file(T, 4).unlink()),
     ({("annotation-file", T): "ERROR"}, lambda scene: scene.ann_file(T).write_text("\n")),
