@@ -158,6 +158,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options", nargs="+", action=OptionAction, metavar="KEY=VALUE", help="override keys of the config"
     )
+    parser.add_argument("--safe", action="store_true", help="for configs of strangers, as tools/train.py has it")
     add_output(parser)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import io
 import linecache
 import os
 import re
+import select
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TextIO
 
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -60,15 +63,18 @@ def run(main: Callable[[], object], *, config: Callable[[], object] = dict, show
     """Call ``main`` and return the exit code of the process.
 
     An error that the package raises on purpose, or that a key of the config caused, is said in a line; its traceback is
-    appended to the log file, and shown as well with ``DENSEHEAD_TRACEBACK=1``. Any other error passes through.
+    appended to the log file, and shown as well with ``DENSEHEAD_TRACEBACK=1``. Any other error passes through. Where
+    nobody reads on what is printed (``| head``), the tool ends without a word.
 
     Args:
         main: the tool.
         config: returns the config, once it is read; errors are looked up in it.
         show_traceback: whether to show tracebacks.
     """
+    _escape_what_cannot_be_printed()
     try:
         main()
+        sys.stdout.flush()
     except TrainingStopped as stopped:
         print(f"\n{_how_to_continue(stopped)}", file=sys.stderr)
         return 128 + stopped.signum
@@ -76,6 +82,8 @@ def run(main: Callable[[], object], *, config: Callable[[], object] = dict, show
         print("\nstopped", file=sys.stderr)
         return 128 + signal.SIGINT
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_unread(sys.stdout):
+            return 128 + signal.SIGPIPE
         message = explain(error, config())
         if message is None or show_traceback or os.environ.get("DENSEHEAD_TRACEBACK"):
             raise
@@ -128,6 +136,25 @@ def _raised_in_worker(text: str) -> str | None:
 def _how_to_continue(stopped: TrainingStopped) -> str:
     where = f" at {os.path.relpath(stopped.checkpoint)}" if stopped.checkpoint else ""
     return f"{stopped}{where}. The same command with --resume goes on from the last checkpoint."
+
+
+def _escape_what_cannot_be_printed() -> None:
+    """Have names of files and classes that are no valid text, or not in a terminal's letters, printed as escapes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _is_unread(stream: TextIO) -> bool:
+    """Tell whether nobody reads a stream any more; what is written to it from now on is thrown away then."""
+    try:
+        asked = select.poll()
+        asked.register(stream.fileno(), select.POLLOUT)
+    except (AttributeError, OSError):  # of a system without, of a stream that is no file
+        return False
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # else Python complains when it ends
+    return True
 
 
 def _log_traceback() -> None:

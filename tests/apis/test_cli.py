@@ -1,3 +1,7 @@
+import os
+import signal
+import subprocess
+import sys
 from urllib.error import URLError
 
 import pytest
@@ -124,3 +128,33 @@ def test_error_in_a_loading_process(capsys):
 def test_error_deep_in_a_model_is_a_bug():
     with pytest.raises(RuntimeError):
         cli.run(lambda: torch.zeros(2) @ torch.zeros(3))
+
+
+@pytest.mark.parametrize(("lines", "buffering"), [(1, -1), (1, 1), (100_000, -1)])
+def test_nobody_reads_on(monkeypatch, capfd, lines, buffering):
+    """Whether the pipe breaks in the middle or only when the last is written."""
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w", buffering) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert cli.run(lambda: [print("a line of text") for _ in range(lines)]) == 128 + signal.SIGPIPE
+    assert capfd.readouterr().err == ""
+
+
+def test_python_ends_quietly_where_nobody_reads_on():
+    code = "import sys\nfrom densehead.apis import cli\nsys.exit(cli.run(lambda: print('a line of text')))"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_another_broken_pipe_is_an_error():
+    with pytest.raises(BrokenPipeError):
+        cli.run(lambda: fail(BrokenPipeError()))
+
+
+def test_names_that_are_no_text_are_printed(capfd):
+    assert cli.run(lambda: print("\ud800.jpg")) == 0
+    assert capfd.readouterr().out == "\\ud800.jpg\n"

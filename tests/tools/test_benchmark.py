@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from densehead.apis.benchmark import HeadOptions, ScalingOptions, heads, measure_heads, meters, report, scaling, tables
 from densehead.apis.benchmark.scene import count_candidates, draw_maps, draw_scene
@@ -298,6 +299,16 @@ def test_options_of_a_training(call, config, tmp_path, options, name):
     assert code == 0
     assert f"| {name} | cpu    | 4     |" in said
     assert (tmp_path / f"train_{'more_images' if options else 'tiny'}_cpu.json").is_file()
+
+
+def test_a_training_of_a_strangers_config(call, config, tmp_path):
+    code, said, error = call("train", config, *STEPS, "--safe")
+    assert (code, said) == (2, "")
+    assert error.startswith("error: --safe reads configs of .yaml, .yml, .json only")
+    Config.fromfile(config).dump(tmp_path / "tiny.json")
+    code, said, error = call("train", tmp_path / "tiny.json", *STEPS, "--drawn", "64x64", "--safe")
+    assert (code, error) == (0, "")
+    assert "| tiny.json | cpu " in said
 
 
 def test_convolutions_by_name():

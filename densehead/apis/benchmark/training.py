@@ -40,6 +40,7 @@ class TrainOptions:
             the config's own.
         cfg_options: overrides of the config.
         name: what the row of the table is called; else the config and the overrides.
+        safe: whether the config is a stranger's, see :func:`densehead.apis.load_config`.
     """
 
     config: str
@@ -50,6 +51,7 @@ class TrainOptions:
     drawn: Size | None = None
     cfg_options: Mapping | None = None
     name: str | None = None
+    safe: bool = False
 
     @property
     def label(self) -> str:
@@ -91,7 +93,7 @@ def measure_training(options: TrainOptions, advance: Callable[[str], object] = l
         ValueError, TypeError, KeyError, FileNotFoundError: see :func:`densehead.apis.train`.
     """
     options.check()
-    cfg = load_config(options.config, options.cfg_options)
+    cfg = load_config(options.config, options.cfg_options, safe=options.safe)
     device = get_device()
     MeterHook.pending = (options, advance)
     with tempfile.TemporaryDirectory() as folder:
