@@ -94,6 +94,18 @@ def test_the_heading_of_roboflows_categories_is_no_class(tmp_path):
     assert built(found)["train"][1] == one_object()
 
 
+def test_entries_of_coco_that_are_none(tmp_path):
+    """Found by fuzzing."""
+    heading = {"id": 0, "name": "x", "supercategory": ["none"]}
+    write_coco(tmp_path / "train.json", ["a.jpg"], tmp_path, categories=[heading, {"id": 1, "name": "cat"}])
+    assert recognise(tmp_path).classes == ("x", "cat")
+    content = json.loads((tmp_path / "train.json").read_text())
+    content["annotations"].append(None)
+    write_text(tmp_path / "train.json", json.dumps(content))
+    with pytest.raises(ValueError, match=r"train\.json: annotations\[1\] must be an object"):
+        recognise(tmp_path)
+
+
 def test_a_single_file_and_images_that_are_not_there(tmp_path):
     write_coco(tmp_path / "boxes.json", ["a.jpg"])
     found = recognise(str(tmp_path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from densehead.datasets.coco_file import read_coco, without_gc
+from densehead.datasets.coco_file import annotation_columns, read_coco, without_gc
 from densehead.datasets.folders import files_in, folders_in, inner_path
 from densehead.datasets.formats.found import (
     FoundDataset,
@@ -39,7 +39,10 @@ def find_coco(root: str) -> FoundDataset:
     notes: list[str] = []
     file_of = _file_of_splits(files, root, notes)
     content_of = {split: read_coco(file) for split, file in file_of.items()}
-    classes = _classes(list(content_of.values()), notes)
+    used_ids = [
+        annotation_columns(content_of[split]["annotations"], file)["category_id"] for split, file in file_of.items()
+    ]
+    classes = _classes(list(content_of.values()), used_ids, notes)
     splits = {}
     for split, file in file_of.items():
         images = content_of[split]["images"]
@@ -78,14 +81,20 @@ def _file_of_splits(files: Sequence[str], root: str, notes: list[str]) -> dict[s
     return chosen
 
 
-def _classes(contents: Sequence[dict], notes: list[str]) -> tuple[str, ...]:
-    """Return the names in all files, without the one that Roboflow puts above the others."""
+def _classes(contents: Sequence[dict], used_ids: Sequence[Sequence], notes: list[str]) -> tuple[str, ...]:
+    """Return the names in all files, without the one that Roboflow puts above the others.
+
+    Args:
+        contents: of the files.
+        used_ids: of each, the ``category_id`` of its annotations.
+        notes: gets what is worth knowing.
+    """
     used, above = set(), set()
     names: dict[str, None] = {}
-    for content in contents:
+    for content, ids in zip(contents, used_ids, strict=True):
         name_of = {category["id"]: category["name"] for category in content["categories"]}
-        used |= {name_of.get(annotation.get("category_id")) for annotation in content["annotations"]}
-        above |= {category.get("supercategory") for category in content["categories"]}
+        used |= {name_of.get(one) for one in set(ids)}
+        above |= {str(category.get("supercategory")) for category in content["categories"]}
         names.update(dict.fromkeys(name_of.values()))
     headings = [name for name in names if name in above and name not in used]
     if not headings or len(headings) == len(names):
