@@ -18,7 +18,7 @@ from densehead.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class Resize(_Resize):
-    """mmcv's ``Resize`` whose boxes stay float32.
+    """mmcv's ``Resize`` whose boxes stay float32, and whose images are a pixel wide and high at least.
 
     Args:
         scale: width, height in pixels; with ``keep_ratio`` the longer and the shorter side that the image must fit
@@ -55,15 +55,33 @@ class Resize(_Resize):
         results["scale"] = self.scale or tuple(
             int(side * factor + 0.5) for side, factor in zip((width, height), self.scale_factor, strict=True)
         )
-        size = mmcv.rescale_size((width, height), results["scale"]) if self.keep_ratio else results["scale"]
+        size = self._new_size(width, height, results["scale"])
         # Pillow's interpolation looks at all pixels that it makes smaller: it gets all
         image, part = undecoded.decode(size[1], size[0]) if self.backend == "cv2" else undecoded.decode(height, width)
         if width % part or height % part:
             results["img"] = _resize_part(image, (width / part, height / part), size, self.interpolation)
         else:
             results["img"] = mmcv.imresize(image, size, interpolation=self.interpolation, backend=self.backend)
+        self._note_size(results, width, height)
+
+    def _resize_img(self, results: dict) -> None:
+        """Resize an image that is decoded; mmcv's own makes nothing of one that is much longer than wide."""
+        image = results.get("img")
+        if image is not None:
+            height, width = image.shape[:2]
+            size = self._new_size(width, height, results["scale"])
+            results["img"] = mmcv.imresize(image, size, interpolation=self.interpolation, backend=self.backend)
+            self._note_size(results, width, height)
+
+    def _new_size(self, width: int, height: int, scale: Sequence[int]) -> tuple[int, int]:
+        """Width and height after resizing."""
+        size = mmcv.rescale_size((width, height), scale) if self.keep_ratio else scale
+        return max(size[0], 1), max(size[1], 1)
+
+    def _note_size(self, results: dict, width: int, height: int) -> None:
+        """Fill in what follows from the new image and the width and height of the old one."""
         results["img_shape"] = results["img"].shape[:2]
-        results["scale_factor"] = (size[0] / width, size[1] / height)
+        results["scale_factor"] = (results["img"].shape[1] / width, results["img"].shape[0] / height)
         results["keep_ratio"] = self.keep_ratio
 
     def _resize_bboxes(self, results: dict) -> None:

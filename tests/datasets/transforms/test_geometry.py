@@ -117,3 +117,11 @@ def test_pad_adds_to_the_right_and_below(build, results):
     assert (after["img"][:60, :80] == before["img"]).all()
     assert (after["img"][60:] == 114).all()
     assert (after["gt_bboxes"] == before["gt_bboxes"]).all()
+
+
+@pytest.mark.parametrize("keys", [{"scale": (30, 20), "keep_ratio": True}, {"scale_factor": 0.3}])
+def test_an_image_much_longer_than_wide_keeps_a_pixel(build, keys):
+    """Found by fuzzing: 61 x 1 pixels in half the size are none high."""
+    resized = build("Resize", **keys)(make(height=1, width=61, count=0))
+    assert resized["img"].shape == (1, 30 if "scale" in keys else 18, 3)
+    assert resized["scale_factor"] == (resized["img"].shape[1] / 61, 1.0)
