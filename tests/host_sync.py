@@ -23,7 +23,7 @@ except ImportError:
     return_and_correct_aliasing = None
 
 needs_pretended_gpu = pytest.mark.skipif(
-    return_and_correct_aliasing is None, reason="tensors that pretend to lie on a GPU need PyTorch 2.2"
+    return_and_correct_aliasing is None, reason="PyTorch 2.1 cannot make tensors that pretend to lie on a GPU"
 )
 
 PACKAGE = Path(__file__).resolve().parents[1] / "densehead"

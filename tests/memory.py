@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import weakref
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
+
+from densehead.version import parse_version
+
+needs_peak_memory = pytest.mark.skipif(
+    parse_version(torch.__version__) < (2, 2), reason="PyTorch 2.1 does not tell when a storage is freed"
+)
 
 
 class PeakMemory(TorchDispatchMode):
