@@ -30,20 +30,23 @@ setup(
     packages=find_packages(include=["densehead", "densehead.*"]),
     package_data={"densehead.analysis.page": ["*.html", "*.css", "*.js"]},
     python_requires=">=3.10",
+    # The lower bounds are what .ci/matrix/oldest.txt tests. matplotlib 3.7: legends in reverse order. Pillow 9.4: names
+    # of filters that torchvision uses warn in the ones before. NumPy 1.24: what the tests compare arrays with.
     # mmcv and mmengine exist in several distributions; whichever is there is kept, and without any
     # `import densehead` says what to install.
     install_requires=[
         "torch>=2.1",
         "torchvision>=0.16",
-        "numpy",
-        "scikit-learn",
-        "matplotlib",
+        "numpy>=1.24",
+        "scikit-learn>=1.1.3",
+        "matplotlib>=3.7",
+        "pillow>=9.4",
         "faster-coco-eval>=1.6",
     ],
     extras_require={
         "mm": ["onedl-mmengine>=0.10.8", "onedl-mmcv>=2.3"],
-        "tensorboard": ["tensorboard"],
-        "dev": ["pytest>=8", "pytest-xdist>=3.5", "pycocotools", "hypothesis>=6.100", "ruff==0.17.6"],
+        "tensorboard": ["tensorboard>=2.11.2"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.5", "pycocotools>=2.0.6", "hypothesis>=6.100", "ruff==0.17.6"],
     },
     classifiers=[
         "Programming Language :: Python :: 3",

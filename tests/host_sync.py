@@ -12,10 +12,19 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import pytest
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import return_and_correct_aliasing
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_flatten, tree_map_only
+
+try:
+    from torch.utils._python_dispatch import return_and_correct_aliasing
+except ImportError:
+    return_and_correct_aliasing = None
+
+needs_pretended_gpu = pytest.mark.skipif(
+    return_and_correct_aliasing is None, reason="PyTorch 2.1 cannot make tensors that pretend to lie on a GPU"
+)
 
 PACKAGE = Path(__file__).resolve().parents[1] / "densehead"
 GPU = torch.device("cuda", 63)  # one that no machine has: caches by device are not mixed up with a real one's
@@ -84,7 +93,7 @@ def _note_waiting(name: str, args: tuple, kwargs: dict) -> None:
 
 def _check_devices(name: str, args: tuple, kwargs: dict) -> None:
     """CUDA takes tensors of the host as indices and as numbers only."""
-    tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
+    tensors = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, torch.Tensor)]
     strangers = [one for one in tensors if not isinstance(one, OnGpu) and one.ndim]
     if strangers and name not in ("copy_", "index", "index_put", "index_put_", "_index_put_impl_"):
         raise RuntimeError(f"{name} got tensors on {GPU} and of shape {tuple(strangers[0].shape)} on cpu")

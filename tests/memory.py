@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import weakref
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
+
+from densehead.version import parse_version
+
+needs_peak_memory = pytest.mark.skipif(
+    parse_version(torch.__version__) < (2, 2), reason="PyTorch 2.1 does not tell when a storage is freed"
+)
 
 
 class PeakMemory(TorchDispatchMode):
@@ -22,10 +29,10 @@ class PeakMemory(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         before = {
-            leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)
+            leaf.untyped_storage()._cdata for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, torch.Tensor)
         }
         result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
+        for leaf in tree_flatten(result)[0]:
             if isinstance(leaf, torch.Tensor):
                 self._count(leaf, before)
         return result

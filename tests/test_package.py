@@ -24,7 +24,7 @@ PACKAGE = ROOT / "densehead"
 
 # From what everything stands on to what stands on everything. A module imports from its own group or from groups above.
 LAYERS = [
-    ("version", "typing", "arguments", "files", "damage"),
+    ("version", "compat", "typing", "arguments", "files", "damage"),
     ("safe_load",),
     ("registry",),
     ("ops",),

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from densehead.compat import is_compiling
+
 _is_wanted = False
 _programs: dict[Callable, Callable | None] = {}
 
@@ -30,7 +32,7 @@ def compiled_losses(is_wanted: bool = True) -> Iterator[None]:
 
 def _run(function: Callable, *args):
     """Return what a function returns, computed by its compiled form; None where that is not wanted or not possible."""
-    if not _is_wanted or torch.compiler.is_compiling():
+    if not _is_wanted or is_compiling():
         return None
     if function not in _programs:
         _programs[function] = torch.compile(function, dynamic=True, fullgraph=True)

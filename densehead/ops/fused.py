@@ -11,7 +11,10 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from densehead.version import parse_version
+
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_OLDEST_TRITON = (3, 3)  # of PyTorch 2.7; older ones do not take what the kernels are written in
 _MOST = 1 << 31  # elements, beyond which the kernels' 32-bit counters end
 
 
@@ -19,7 +22,8 @@ def fused_kernels(logits: Tensor) -> ModuleType | None:
     """Return :mod:`.focal_kernels` where it can compute with ``logits``, or None; its functions take them as they lie.
 
     Triton comes with PyTorch for GPUs on Linux. It compiles at the first call, for which it needs a C compiler; where
-    there is none, a warning says so once and None comes back, and callers go on in plain PyTorch.
+    there is none, a warning says so once and None comes back, and callers go on in plain PyTorch, as with a Triton
+    before 3.3.
     """
     if not logits.is_cuda or logits.dtype not in _DTYPES or logits.numel() >= _MOST:
         return None
@@ -31,6 +35,8 @@ def _kernels(device: torch.device) -> ModuleType | None:
     if importlib.util.find_spec("triton") is None:
         return None
     try:
+        if parse_version(importlib.import_module("triton").__version__) < _OLDEST_TRITON:
+            return None
         kernels = importlib.import_module("densehead.ops.focal_kernels")
         one = torch.zeros(1, device=device)
         kernels.focal_background(one, None, None, one, 2.0)

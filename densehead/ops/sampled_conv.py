@@ -12,7 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from densehead.version import parse_version
+
 IntPair = tuple[int, int]
+# the embedding_bag of older versions fails where the shares need a gradient and the table does not
+_TABLES_MAY_BE_FIXED = parse_version(torch.__version__) >= (2, 6)
 
 
 def sampled_conv2d(
@@ -37,6 +41,8 @@ def sampled_conv2d(
     if mask is not None:
         share = share * mask.unflatten(1, (deform_groups, -1)).permute(0, 1, 3, 4, 2)[..., None]
     table = x.unflatten(1, (deform_groups, -1)).permute(0, 1, 3, 4, 2).flatten(0, 3)  # a row a place and part
+    if not _TABLES_MAY_BE_FIXED and share.requires_grad and not table.requires_grad:
+        table = table.detach().requires_grad_()
     read = F.embedding_bag(index.flatten(0, -2), table, mode="sum", per_sample_weights=share.flatten(0, -2))
     read = read.view(batch, deform_groups, height * width, taps, channels // deform_groups).permute(0, 2, 3, 1, 4)
     rows = read.reshape(batch * height * width, taps, groups, channels // groups).permute(2, 0, 1, 3).flatten(2)

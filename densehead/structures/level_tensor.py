@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from densehead.compat import is_compiling
 from densehead.structures.lazy import lazy
 
 FEW = 8  # channels of maps that are joined sooner than a prior's level is found
@@ -106,7 +107,7 @@ class LevelTensor:
         On the host they are the levels themselves: a copy of all costs as much as a loss. A GPU copies fast, but would
         have to wait to learn which priors are of which level, so there they are one.
         """
-        is_device = self.maps[0].is_cuda or torch.compiler.is_compiling()
+        is_device = self.maps[0].is_cuda or is_compiling()
         if len(self.maps) == 1 or is_device or not self.maps[0].shape[0]:
             return (self.joined,)
         with torch.enable_grad():
@@ -132,7 +133,7 @@ class LevelTensor:
     def at(self, image_index: Tensor, prior_index: Tensor) -> Tensor:
         """Return (..., c): the numbers of priors of images; both index tensors have one shape (...)."""
         is_small = self.channels * self.num_base_priors <= FEW and not self.maps[0].requires_grad
-        if is_small or torch.compiler.is_compiling():  # which finds a backward pass by itself
+        if is_small or is_compiling():  # which finds a backward pass by itself
             return _pick(self.joined, _find(image_index, prior_index, self.num_base_priors, (0,))[0])
         if prior_index.ndim == 1:
             return _Read.apply(self.shares(image_index, prior_index), len(prior_index), *self.pieces)

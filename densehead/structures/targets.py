@@ -10,6 +10,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from densehead.compat import is_compiling
 from densehead.structures.boxes import box_tensor
 
 
@@ -105,7 +106,7 @@ def check_boxes(boxes: Tensor, owner: str) -> None:
         boxes: (n, 4); on a GPU they are not looked at, it would have to be waited for.
         owner: whose boxes they are, for the message.
     """
-    if boxes.device.type != "cpu" or torch.compiler.is_compiling() or boxes.isfinite().all():
+    if boxes.device.type != "cpu" or is_compiling() or boxes.isfinite().all():
         return
     index = int((~boxes.isfinite()).any(1).nonzero()[0])
     box = ", ".join(f"{edge:g}" for edge in boxes[index].tolist())
@@ -123,7 +124,7 @@ def check_labels(labels: Tensor, num_classes: int, owner: str) -> None:
         num_classes: of the head.
         owner: whose labels they are, for the message.
     """
-    if labels.device.type != "cpu" or not labels.numel() or torch.compiler.is_compiling():
+    if labels.device.type != "cpu" or not labels.numel() or is_compiling():
         return
     low, high = (int(limit) for limit in labels.aminmax())
     if low < 0 or high >= num_classes:

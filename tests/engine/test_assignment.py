@@ -18,7 +18,7 @@ from densehead.engine.hooks import AssignmentHook
 from densehead.engine.hooks.assignment import averages, count_positives
 from densehead.structures import IGNORED, NEGATIVE, Assignment, Targets
 from tests.engine.tiny import tiny_config
-from tests.host_sync import PretendGpu, to_gpu
+from tests.host_sync import PretendGpu, needs_pretended_gpu, to_gpu
 from tests.models.heads.heads import CONFIGS, build, features, samples
 
 
@@ -61,6 +61,7 @@ def test_counts_are_those_of_the_records(name):
     assert objects == [(sizes < 32).sum(), ((sizes >= 32) & (sizes < 96)).sum(), (sizes >= 96).sum()]
 
 
+@needs_pretended_gpu
 def test_counting_does_not_wait_for_a_gpu():
     head = build("FCOSHead")
     head.loss(features(), samples([3, 2]))

@@ -24,7 +24,10 @@ def _anew(monkeypatch: pytest.MonkeyPatch):
 
 
 def can_compile() -> bool:
-    from torch._inductor.cpp_builder import get_cpp_compiler
+    try:
+        from torch._inductor.cpp_builder import get_cpp_compiler
+    except ImportError:  # PyTorch before 2.5
+        from torch._inductor.codecache import cpp_compiler as get_cpp_compiler
 
     try:
         return bool(get_cpp_compiler())

@@ -215,6 +215,7 @@ def test_axes_that_are_joined_walk_through_the_same_places(kernels, layout):
 
 @pytest.mark.skipif(ON_GPU or IS_INTERPRETED, reason="the tests run in this process")
 def test_in_the_interpreter():
+    pytest.importorskip("triton", minversion="3.3")
     variables = os.environ | {"TRITON_INTERPRET": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
@@ -251,9 +252,18 @@ def test_only_gpus_have_kernels():
 
 
 @pytest.mark.skipif(ON_GPU or IS_INTERPRETED, reason="Triton works here")
-def test_where_triton_does_not_work_a_warning_says_so_once():
+def test_where_triton_does_not_work_a_warning_says_so_once(monkeypatch):
+    monkeypatch.setattr(fused, "_OLDEST_TRITON", (0,))
     fused._kernels.cache_clear()
     with pytest.warns(UserWarning, match="Triton does not work on cpu .*plain PyTorch"):
         assert fused._kernels(torch.device("cpu")) is None
     assert fused._kernels(torch.device("cpu")) is None  # without a second warning
+    fused._kernels.cache_clear()
+
+
+def test_an_old_triton_is_left_alone(monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.setattr(fused, "_OLDEST_TRITON", (99,))
+    fused._kernels.cache_clear()
+    assert fused._kernels(torch.device("cpu")) is None  # without a warning
     fused._kernels.cache_clear()

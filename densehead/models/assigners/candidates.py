@@ -14,6 +14,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from densehead.compat import is_compiling
 from densehead.ops import constant
 from densehead.structures import Grid, Priors
 
@@ -199,7 +200,7 @@ class Contest:
             first_truth: see above.
         """
         num_priors = self._best.shape[1]
-        if is_bid.device.type == "cpu" and not torch.compiler.is_compiling():
+        if is_bid.device.type == "cpu" and not is_compiling():
             place, image, truth = is_bid.nonzero().unbind(1)
             prior = image * num_priors + prior_index(place, image, truth)
             self.enter(prior, truth + first_truth, value[image, truth])

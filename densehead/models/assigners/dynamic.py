@@ -11,6 +11,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from densehead.compat import is_compiling
 from densehead.models.assigners.base import AssignResult, BaseAssigner, no_truth
 from densehead.models.assigners.candidates import LOW_BITS, chunks, pack, unpack
 from densehead.models.assigners.iou import check_calculator
@@ -68,7 +69,7 @@ def _least(key: Tensor) -> Tensor:
 
     On the CPU by halves: twenty times faster than amin, which has no fast int64 form there.
     """
-    if key.device.type != "cpu" or torch.compiler.is_compiling():
+    if key.device.type != "cpu" or is_compiling():
         return key.amin(1)
     while key.shape[1] > 1:
         half = key.shape[1] // 2

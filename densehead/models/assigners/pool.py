@@ -8,6 +8,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from densehead.compat import is_compiling
 from densehead.models.assigners.base import BaseAssigner
 from densehead.models.assigners.candidates import chunks
 from densehead.ops import aligned_iou
@@ -42,7 +43,7 @@ class Pool:
         On the CPU the others are left out. Elsewhere the host would have to wait for their number, and a compiler does
         not know it, so all stay, masked.
         """
-        can_look = is_wanted.device.type == "cpu" and not torch.compiler.is_compiling()
+        can_look = is_wanted.device.type == "cpu" and not is_compiling()
         index, is_real = _compact(is_wanted) if can_look else _all(is_wanted)
         image = torch.arange(len(index), device=index.device)[:, None].expand_as(index)
         some = index.clamp(max=len(priors) - 1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from densehead.compat import is_compiling
 from densehead.structures import LevelTensor, Priors, Targets
 
 MOST_PLACES = 4  # are named in a message
@@ -124,7 +125,7 @@ class Verdict:
 
     def __init__(self, value: Tensor) -> None:
         self._event = None
-        if value.is_cuda and torch.cuda.is_available() and not torch.compiler.is_compiling():
+        if value.is_cuda and torch.cuda.is_available() and not is_compiling():
             host = torch.empty((), dtype=torch.bool, pin_memory=True)
             value = host.copy_(value, non_blocking=True)
             self._event = torch.cuda.Event()
@@ -167,7 +168,7 @@ def check_losses(
     if not values or _mode == "never":
         return None
     # a compiler has no values yet either, only what will compute them
-    can_look = (_mode == "always" or _is_on_host(values[0])) and not torch.compiler.is_compiling()
+    can_look = (_mode == "always" or _is_on_host(values[0])) and not is_compiling()
     if not (can_look or keep) or (can_look and all(value.isfinite() for value in values)):
         return None
     strides = tuple(

@@ -8,6 +8,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from densehead.compat import is_compiling
 from densehead.models.losses import DistributionFocalLoss
 from densehead.ops import aligned_iou
 from densehead.structures import Positives, Predictions, Priors, Targets
@@ -113,7 +114,7 @@ class ReachWatch:
         """
         if self.has_warned or not targets.max_count or targets is self._counted:  # an auxiliary head's come again
             return
-        if torch.compiler.is_compiling():  # which would compile anew for every number of batches
+        if is_compiling():  # which would compile anew for every number of batches
             return
         self._counted = targets
         farthest = torch.cat([points - boxes[:, :2], boxes[:, 2:] - points], -1).amax(-1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from densehead.compat import is_compiling
+
 
 def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Return the distribution focal loss (Li et al., NeurIPS 2020, eq. 6).
@@ -24,7 +26,7 @@ def mean_and_focal_loss(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]
 
     Both come of one softmax, and so do their gradients.
     """
-    if torch.compiler.is_compiling():  # which fuses it by itself
+    if is_compiling():  # which fuses it by itself
         return _mean_and_focal_loss(logits, target)[:2]
     return _MeanAndFocalLoss.apply(logits, target)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from densehead.compat import is_compiling
 from densehead.models.losses import functional
 from densehead.models.losses.background import Background, PriorBackground
 from densehead.models.losses.base import in_float32, normalizer
@@ -76,7 +77,7 @@ class FocalFamily(ClassificationLoss):
         factor = self.loss_weight / normalizer(self.reduction, avg_factor, self.num_losses(logits))
         factor = torch.as_tensor(factor, dtype=full_precision(pieces[0]).dtype, device=pieces[0].device).detach()
         with torch.autocast(pieces[0].device.type, enabled=False):
-            if self.plain or torch.compiler.is_compiling():  # which fuses it by itself
+            if self.plain or is_compiling():  # which fuses it by itself
                 return factor * self._plain([in_float32(piece) for piece in pieces], shares, targets)
             return _FusedFocal.apply(shares, targets, factor, self, logits.memo.pop(self, None), *pieces)
 

@@ -23,7 +23,7 @@ from densehead.ops import pairwise_iou
 from densehead.registry import MODELS
 from densehead.structures import Targets
 from tests.analysis.doctor.scenes import config, picture
-from tests.memory import PeakMemory
+from tests.memory import PeakMemory, needs_peak_memory
 
 
 def test_same_boxes_are_those_of_all_pairs():
@@ -161,6 +161,7 @@ def small_detector(root):
     return MODELS.build(model)
 
 
+@needs_peak_memory
 def test_memory_is_what_a_step_takes(tmp_path):
     """Estimated from a small step, for a step on more and larger images."""
     model = small_detector(tmp_path)

@@ -16,7 +16,7 @@ from densehead.analysis.faults.suspects import find_objects, only
 from densehead.models.heads.finite import LossNotFinite, LossReport, looking
 from densehead.registry import MODELS
 from densehead.structures import DetDataSample, LevelTensor
-from tests.host_sync import PretendGpu, to_gpu
+from tests.host_sync import PretendGpu, needs_pretended_gpu, to_gpu
 from tests.models.heads.heads import CONFIGS, build, features, samples
 
 all_heads = pytest.mark.parametrize("name", CONFIGS)
@@ -195,6 +195,7 @@ def test_reports_of_losses_that_are_not_looked_at(monkeypatch):
     assert head.last_report is None
 
 
+@needs_pretended_gpu
 def test_a_report_does_not_wait_for_a_gpu():
     head, batch = build("FCOSHead"), batch_of(3, 3)
     losses = {name: to_gpu(value.detach()) for name, value in head.loss(features(), batch).items() if "loss" in name}

@@ -190,7 +190,8 @@ def test_a_drawn_rectangle_follows_its_box_whatever_is_drawn():
     for seed in range(20):
         np.random.seed(seed)
         after = RandomWarp((120, 100), **keys)(scene((20, 15, 60, 45)))
-        np.testing.assert_allclose(white(after), after["gt_bboxes"][0], atol=0.51)
+        # half a pixel, and what OpenCV before 5 rounds the place of a pixel to, 1/32
+        np.testing.assert_allclose(white(after), after["gt_bboxes"][0], atol=0.55)
     for seed in range(20):
         np.random.seed(seed)
         after = RandomWarp((240, 200), **EVERYTHING)(scene((20, 15, 60, 45)))

@@ -14,8 +14,10 @@ from densehead.models.assigners import (
 )
 from densehead.models.priors import AnchorGenerator, MlvlPointGenerator
 from densehead.structures import Targets
-from tests.memory import PeakMemory
+from tests.memory import PeakMemory, needs_peak_memory
 from tests.models.assigners.scenes import predictions
+
+pytestmark = needs_peak_memory
 
 STRIDES = (8, 16, 32, 64, 128)
 SIZES = [(100, 168), (50, 84), (25, 42), (13, 21), (7, 11)]  # 800 x 1344 pixels, 22,400 priors

@@ -26,8 +26,8 @@ def randomise(module: nn.Module, seed: int = 0) -> None:
     for child in module.modules():
         if isinstance(child, _BatchNorm):
             for tensor in (child.weight, child.bias, child.running_mean):
-                nn.init.normal_(tensor, std=0.5, generator=generator)
-            nn.init.uniform_(child.running_var, 0.5, 1.5, generator=generator)
+                tensor.data.normal_(std=0.5, generator=generator)
+            child.running_var.uniform_(0.5, 1.5, generator=generator)
 
 
 def torchvision_maps(net: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 from mmengine.structures import InstanceData
 
@@ -67,6 +68,14 @@ CONFIGS |= {
     "NanoDetPlusHead": dict(type="NanoDetPlusHead", strides=STRIDES, kernel_size=3),
 }
 ABSTRACT = {"AnchorFreeHead"}
+
+
+has_half_on_cpu = hasattr(torch.amp, "GradScaler")  # before PyTorch 2.3: no float16 under autocast on a CPU, no scaler
+needs_half_on_cpu = pytest.mark.skipif(not has_half_on_cpu, reason="float16 on a CPU needs PyTorch 2.3")
+HALVES = [
+    pytest.param(torch.bfloat16, id="bf16"),
+    pytest.param(torch.float16, id="fp16", marks=needs_half_on_cpu),
+]
 
 
 def config(name: str, **changes) -> dict:

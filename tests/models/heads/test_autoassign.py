@@ -11,7 +11,7 @@ from densehead.models.heads.inside_pairs import Rectangles
 from densehead.models.heads.pair_losses import _giou_loss
 from densehead.models.losses import GIoULoss
 from densehead.structures import Targets
-from tests.memory import PeakMemory
+from tests.memory import PeakMemory, needs_peak_memory
 from tests.models.heads import naive_autoassign as naive
 from tests.models.heads.heads import CLASSES, build, features, samples, total
 
@@ -368,6 +368,7 @@ def test_the_likelihood_of_a_box_is_that_of_any_loss(kind):
     torch.testing.assert_close(loss_pos, of_box - cls[1].sigmoid().log() - objectness[0].sigmoid().log())
 
 
+@needs_peak_memory
 class TestCosts:
     SIZES = ((100, 168), (50, 84), (25, 42), (13, 21), (7, 11))  # 800 x 1344 pixels, 22,400 priors
 

@@ -15,6 +15,7 @@ from tests.models.heads.heads import (
     ABSTRACT,
     CLASSES,
     CONFIGS,
+    HALVES,
     SHAPE,
     build,
     config,
@@ -189,7 +190,7 @@ def test_losses_in_evaluation_mode_are_those_of_training(name):
 
 
 @all_heads
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", HALVES)
 def test_autocast(name, dtype):
     head, feats, batch = build(name), features(), samples([4, 3])
     expected = head.loss(feats, batch)

@@ -14,8 +14,10 @@ import torch
 from mmengine.structures import InstanceData
 
 from densehead.ops import fused
-from tests.host_sync import GPU, PretendGpu, to_gpu
+from tests.host_sync import GPU, PretendGpu, needs_pretended_gpu, to_gpu
 from tests.models.heads import heads
+
+pytestmark = needs_pretended_gpu
 
 DESIGN = Path(__file__).resolve().parents[3] / "docs" / "design.md"
 

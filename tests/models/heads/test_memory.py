@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from tests.memory import PeakMemory
+from tests.memory import PeakMemory, needs_peak_memory
 from tests.models.heads.heads import CONFIGS, build, features, samples, total
+
+pytestmark = needs_peak_memory
 
 
 def peak(name: str, count: int) -> float:

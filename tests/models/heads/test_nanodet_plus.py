@@ -10,7 +10,7 @@ from densehead.ops import aligned_iou
 from densehead.registry import MODELS
 from tests import golden
 from tests.models.heads import nanodet
-from tests.models.heads.heads import CLASSES, build, config, features, samples, total
+from tests.models.heads.heads import CLASSES, HALVES, build, config, features, samples, total
 
 CASES = golden.cases("head_nanodet_plus")
 
@@ -207,7 +207,7 @@ def test_rules_that_see_predictions_hand_over_their_ious(assigner):
     torch.testing.assert_close(seen[0], aligned_iou(boxes, positives.boxes))
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", HALVES)
 def test_guided_losses_under_autocast(dtype):
     head, aux, feats, batch = build("NanoDetPlusHead"), auxiliary(), features(), samples([4, 3])
     with torch.autocast("cpu", dtype):

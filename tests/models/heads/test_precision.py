@@ -7,10 +7,10 @@ import re
 import pytest
 import torch
 
-from tests.models.heads.heads import CONFIGS, build, features, samples, total
+from tests.models.heads.heads import CONFIGS, HALVES, build, features, needs_half_on_cpu, samples, total
 
 all_heads = pytest.mark.parametrize("name", CONFIGS)
-halves = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+halves = pytest.mark.parametrize("dtype", HALVES)
 # share of the gradient that differs: the layers' inputs and weights are rounded to 8 and to 11 bits
 ROUNDING = {torch.bfloat16: 0.1, torch.float16: 0.02}
 
@@ -32,6 +32,7 @@ def step(name, dtype=None, scaler=None):
     return losses, torch.cat([value.grad.flatten() for value in head.parameters()])
 
 
+@needs_half_on_cpu
 @all_heads
 @halves
 def test_losses_and_gradients_are_near_single_precision(name, dtype):
@@ -46,6 +47,7 @@ def test_losses_and_gradients_are_near_single_precision(name, dtype):
     assert gradient.isfinite().all()
 
 
+@needs_half_on_cpu
 def test_an_overflow_of_the_scale_is_seen_and_the_step_left_out():
     """float16 ends at 65504: a scale that is too large makes infinite gradients, and the scaler lowers it."""
     head = build("GFLHead")
