@@ -22,7 +22,7 @@ from densehead.analysis.statistics import (
     ratio,
 )
 from densehead.analysis.statistics_plot import draw_statistics
-from densehead.evaluation.tables import format_table
+from densehead.evaluation.tables import format_table, markdown_cell
 from densehead.files import whole_file, whole_files
 
 FIGURE = "assignment_statistics.png"
@@ -206,4 +206,4 @@ def _percent(share: float) -> str:
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(markdown_cell, line))} |" for line in lines)

@@ -8,7 +8,7 @@ import os
 import numpy as np
 
 from densehead.analysis.statistics import SIZE_EDGES, AssignmentStatistics, ColumnStatistics, ratio
-from densehead.visualization.figures import LINES, line_style, new_figure, save_png, tidy
+from densehead.visualization.figures import LINES, as_written, line_style, new_figure, save_png, tidy
 
 MARKERS = "os^Dv<>"
 MOST_CLASSES = 20
@@ -28,7 +28,9 @@ def draw_statistics(statistics: AssignmentStatistics, out_file: str | os.PathLik
     _positives_by_class(by_class, statistics)
     rows = math.ceil(len(columns) / 4)
     per_row = math.ceil(len(columns) / rows)
-    figure.legend(handles, statistics.columns, loc="lower center", ncol=per_row, frameon=False, fontsize=10)
+    figure.legend(
+        handles, [*map(as_written, statistics.columns)], loc="lower center", ncol=per_row, frameon=False, fontsize=10
+    )
     figure.tight_layout(rect=(0, 0.012 + 0.028 * rows, 1, 1), h_pad=2, w_pad=2)
     save_png(figure, out_file)
 
@@ -90,7 +92,7 @@ def _positives_by_class(axis, statistics: AssignmentStatistics) -> None:
     for index, one in enumerate(columns):
         dot = look(index) | {"linestyle": "none", "markersize": 6}
         axis.plot(ratio(one.class_positives, one.class_objects)[shown], rows, **dot)
-    names = [f"{_short(statistics.classes[index])} ({objects[index]:,})" for index in shown]
+    names = [f"{as_written(_short(statistics.classes[index]))} ({objects[index]:,})" for index in shown]
     axis.set_yticks(rows, names, fontsize=9 if len(rows) <= 12 else 7)
     axis.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     axis.set_xlim(left=0)

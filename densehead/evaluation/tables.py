@@ -1,9 +1,11 @@
-"""Tables as plain text for the log, and as CSV files."""
+"""Tables as plain text for the log, in Markdown, and as CSV files."""
 
 from __future__ import annotations
 
 import csv
+import html
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,11 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], footer: S
     if footer:
         text.insert(-1, rule)
     return "\n".join(text)
+
+
+def markdown_cell(text: str) -> str:
+    """Return what a cell of a Markdown table shows as ``text``: no HTML, no link, no end of the cell is left in it."""
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
 def format_value(value: float) -> str:

@@ -35,6 +35,11 @@ def line_style(index: int, *, skip_black: bool = False) -> dict[str, Any]:
     return {"color": colors[color], "linestyle": DASHES[turn % len(DASHES)]}
 
 
+def as_written(text: str) -> str:
+    """Return a text that matplotlib shows letter by letter; what is between dollars it would take for mathematics."""
+    return text.replace("$", r"\$")
+
+
 def tidy(axis: Axes) -> None:
     """Leave a light grid and two sides of the frame."""
     axis.grid(color="#dddddd", linewidth=0.7)

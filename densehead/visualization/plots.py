@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from densehead.visualization.drawing import Style, with_caption
-from densehead.visualization.figures import NOTE, line_style, new_figure, save_png, tidy
+from densehead.visualization.figures import NOTE, as_written, line_style, new_figure, save_png, tidy
 from densehead.visualization.scalars import Source, loss_names, metric_names, read_scalars, split_records, step_of
 
 #: Pictures drawn in this style stay legible in a sheet of two columns.
@@ -154,7 +154,7 @@ def _draw_panels(panels: Sequence[tuple], out_file: Path, title: str | None) -> 
         hspace=0.45,
     )
     if title:
-        figure.suptitle(title, fontsize=12)
+        figure.suptitle(as_written(title), fontsize=12)
     return save_png(figure, out_file)
 
 
@@ -170,11 +170,11 @@ def _draw_panel(
         undefined = values < 0 if name == AVERAGE_PRECISION else False
         values = np.where(np.isfinite(values) & ~np.asarray(undefined), values, math.nan)
         look = {"marker": "o" if len(steps) <= 30 else None, "markersize": 3.5, "linewidth": 1.6}
-        lines += axis.plot(steps, values, label=key, **look, **line_style(first_color + index))
+        lines += axis.plot(steps, values, label=as_written(key), **look, **line_style(first_color + index))
     note = ", ".join(f"{key} {count} times" for key, count in broken.items() if count)
     note = f"not finite: {note}" if note else _best(lines[0], unit) if name == AVERAGE_PRECISION else ""
-    axis.set_title(name, fontsize=11, loc="left", pad=18 if note else 6)
-    axis.text(0, 1.02, note, transform=axis.transAxes, fontsize=8, color=NOTE)
+    axis.set_title(as_written(name), fontsize=11, loc="left", pad=18 if note else 6)
+    axis.text(0, 1.02, as_written(note), transform=axis.transAxes, fontsize=8, color=NOTE)
     axis.set_xlabel(unit)
     set_scales(axis, name, np.concatenate([line.get_ydata() for line in lines]))
     if len(records) == 1:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from densehead.arguments import near
-from densehead.visualization.figures import NOTE, line_style, new_figure, save_png
+from densehead.visualization.figures import NOTE, as_written, line_style, new_figure, save_png
 from densehead.visualization.plots import AVERAGE_PRECISION, LEARNING_RATE, LOSSES, set_scales
 from densehead.visualization.scalars import Source, loss_names, metric_names, split_records, step_of
 
@@ -169,12 +169,11 @@ def _draw_key(axis: Axes, key: str, runs: Sequence[Run], smooth: int) -> None:
             axis.plot(steps, values, linewidth=0.8, alpha=0.3, **style)
             values = smoothed(key, values, smooth)
         marker = "o" if len(steps) <= 30 else None
-        axis.plot(steps, values, label=run.name, linewidth=1.6, marker=marker, markersize=3.5, **style)
+        axis.plot(steps, values, label=as_written(run.name), linewidth=1.6, marker=marker, markersize=3.5, **style)
         values_drawn.append(values)
-    axis.set_title(key, fontsize=11, loc="left", pad=18 if broken else 6)
-    axis.text(
-        0, 1.02, f"not finite: {', '.join(broken)}" if broken else "", transform=axis.transAxes, fontsize=8, color=NOTE
-    )
+    axis.set_title(as_written(key), fontsize=11, loc="left", pad=18 if broken else 6)
+    note = as_written(f"not finite: {', '.join(broken)}") if broken else ""
+    axis.text(0, 1.02, note, transform=axis.transAxes, fontsize=8, color=NOTE)
     by_epoch = is_metric and any("epoch" in record for run in runs for record in run.train)
     axis.set_xlabel("epoch" if by_epoch else "iteration")
     drawn = np.concatenate(values_drawn)
@@ -187,7 +186,7 @@ def _draw_key(axis: Axes, key: str, runs: Sequence[Run], smooth: int) -> None:
 def _line(index: int, name: str) -> Any:
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], linewidth=1.6, label=name, **line_style(index))
+    return Line2D([], [], linewidth=1.6, label=as_written(name), **line_style(index))
 
 
 def _fits(key: str, pattern: str) -> bool:

@@ -174,7 +174,18 @@ def test_files(tmp_path, hand_made):
     assert (objects[1]["image"], objects[1]["class"], objects[1]["right"]) == ("0.jpg", "owl", "24")
     text = (tmp_path / "comparison.md").read_text().splitlines()
     assert len(text) == 4
-    assert text[3].startswith("| other/more | 3 | 1.7 | 0 2 3 | 1.7 | - | - | 33.3% | 20.0% | 33.3% | 0.60 |")
+    assert text[3].startswith(r"| other\|more | 3 | 1.7 | 0 2 3 | 1.7 | - | - | 33.3% | 20.0% | 33.3% | 0.60 |")
+
+
+def test_names_of_strangers_stay_text(tmp_path, hand_made):
+    """In Markdown no HTML, link or end of a cell; in figures no mathematics, which would be wrong here."""
+    hostile = r"<img src=x onerror=alert(1)>|[a](javascript:b) $\frac$"
+    statistics = AssignmentStatistics([hostile] * len(CLASSES))
+    statistics.add(hostile, hand_made[0])
+    write_statistics(statistics, tmp_path)
+    line = (tmp_path / "comparison.md").read_text().splitlines()[2]
+    assert line.startswith(r"| &lt;img src=x onerror=alert(1)&gt;\|\[a\](javascript:b) $\\frac$ | 3 |")
+    assert rows_of(tmp_path / "by_class.csv")[0]["class"] == hostile
 
 
 def test_table_on_the_console(hand_made):

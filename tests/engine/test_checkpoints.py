@@ -169,6 +169,17 @@ def test_meta_data_of_release_candidates(tmp_path):
     assert loaded["meta"]["dataset_meta"] == {"classes": ("a",), "palette": [(1, 2, 3)]}
 
 
+def test_a_flipped_bit_of_a_weight_is_not_loaded(deformable, tmp_path):
+    path = tmp_path / "best.pth"
+    state = deformable.state_dict()
+    torch.save({"state_dict": state}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(state["backbone.conv1.weight"].numpy().tobytes()) + 41] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"load_from: .*best\.pth is damaged .*does not match its checksum.*Fetch it"):
+        load_for(deformable, str(path))
+
+
 def test_file_systems_and_addresses(tmp_path, monkeypatch):
     model = torch.nn.Linear(2, 2)
     torch.save(model.state_dict(), tmp_path / "one.pth")

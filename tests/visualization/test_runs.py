@@ -58,6 +58,12 @@ def test_one_panel_a_number_and_one_legend(runs, tmp_path, figures):  # noqa: F8
     assert panels[2].get_ylim()[0] == 0
 
 
+def test_names_of_runs_are_drawn_as_they_are(tmp_path):
+    """What is between dollars would be mathematics, and wrong here."""
+    named = [Run.of(r"$\frac$", [*records(2), {"loss": math.nan, "lr": 1, "iter": 41, "step": 41}])]
+    assert compare_runs(named, ["loss"], tmp_path / "curves.png").is_file()
+
+
 def test_smoothing_leaves_the_values_faint_and_metrics_as_they_are(runs, tmp_path, figures):  # noqa: F811
     compare_runs(runs[:1], ["loss", "coco/bbox_mAP", "lr"], tmp_path / "curves.png", smooth=5)
     loss, metric, rate = (axis.get_lines() for axis in figures[0].axes)

@@ -13,7 +13,7 @@ from densehead.analysis.detections.breakdown import MEANING
 from densehead.analysis.detections.confusion import COLUMN_NAME, ROW_NAMES
 from densehead.analysis.detections.errors import KINDS
 from densehead.analysis.detections.report import DetectionReport
-from densehead.visualization.figures import FAINT, LINES, NOTE, line_style, new_figure, save_png, tidy
+from densehead.visualization.figures import FAINT, LINES, NOTE, as_written, line_style, new_figure, save_png, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,10 +89,13 @@ def draw_confusion(report: DetectionReport, out_file: Path) -> Path:
     size = float(np.clip(300 / classes, 6, 10))
     shown = range(0, classes, max(1, round(classes / 80)))
     axis.set_xticks(
-        [*shown, classes], [*(report.classes[one] for one in shown), COLUMN_NAME], rotation=90, fontsize=size
+        [*shown, classes],
+        [*(as_written(report.classes[one]) for one in shown), COLUMN_NAME],
+        rotation=90,
+        fontsize=size,
     )
     axis.set_yticks(
-        [*shown, classes, classes + 1], [*(report.classes[one] for one in shown), *ROW_NAMES], fontsize=size
+        [*shown, classes, classes + 1], [*(as_written(report.classes[one]) for one in shown), *ROW_NAMES], fontsize=size
     )
     axis.axhline(classes - 0.5, color=NOTE, linewidth=1)
     axis.axvline(classes - 0.5, color=NOTE, linewidth=1)
@@ -127,7 +130,7 @@ def _draw_lines(
             others = f"{len(order) - len(named)} others" if label == order[0] else None
             axis.plot(x, lines[label], color=FAINT, linewidth=0.7, label=others)
     for number, label in enumerate(named):
-        text = f"{averages[label]:.3f}  {report.classes[label]}"
+        text = f"{averages[label]:.3f}  {as_written(report.classes[label])}"
         axis.plot(x, lines[label], linewidth=1.3, label=text, **line_style(number, skip_black=True))
     mean = np.mean([lines[label] for label in order], 0) if mean is None else mean
     axis.plot(x, mean, color=LINES[0], linewidth=2.6, label=f"{report.mean_average_precision:.3f}  mean")
@@ -174,7 +177,7 @@ def _draw_kinds(axis: Axes, report: DetectionReport) -> None:
         bottom += gain
     names = [report.classes[label] for label in counting]
     is_long = sum(map(len, names)) > 45
-    axis.set_xticks(range(len(counting)), names, rotation=90 if is_long else 0, fontsize=9)
+    axis.set_xticks(range(len(counting)), [*map(as_written, names)], rotation=90 if is_long else 0, fontsize=9)
     every = len(counting) == sum(curve.num_gts > 0 for curve in report.curves)
     axis.set_title(
         "by class" if every else f"the {len(counting)} classes that lose most", loc="left", fontsize=11, pad=18

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from densehead.visualization.drawing import load_font
+from densehead.visualization.figures import as_written
 
 DPI = 100
 POINT = 72 / DPI  # points in a pixel
@@ -63,7 +64,7 @@ class Page:
         figure = Figure(figsize=(self.width / DPI, height / DPI), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)
         for left, top, text, style in self._texts:
-            figure.text(left / self.width, 1 - top / height, text, va="center", color=INK, **style)
+            figure.text(left / self.width, 1 - top / height, as_written(text), va="center", color=INK, **style)
         axes = {}
         for left, top, width, tall, name in self._areas:
             place = (left / self.width, 1 - (top + tall) / height, width / self.width, tall / height)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from densehead.apis.benchmark.sides import NAMES, OURS, THEIRS
+from densehead.evaluation.tables import markdown_cell
 
 HEADS_COLUMNS = (
     "head", "ground truths", "stage", "densehead ms (min)", "mmdet ms (min)", "faster", "densehead MB", "mmdet MB",
@@ -14,6 +15,7 @@ HEADS_COLUMNS = (
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown whose columns are aligned, to be read as it stands too."""
+    columns, *rows = ([markdown_cell(cell) for cell in line] for line in (columns, *rows))
     widths = [max(len(line[index]) for line in (columns, *rows)) for index in range(len(columns))]
     lines = [columns, ["-" * width for width in widths], *rows]
     return "\n".join(

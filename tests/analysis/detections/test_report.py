@@ -140,3 +140,12 @@ def test_nothing_was_detected():
     assert report.images.worst(5).tolist() == [0]
     assert len(report.images.best(5)) == 0
     assert "-" in report_text(report)
+
+
+@pytest.mark.parametrize("draw", [draw_curves, draw_confusion, draw_errors])
+def test_names_of_classes_are_drawn_as_they_are(scene, tmp_path, draw):
+    """What is between dollars would be mathematics, and wrong here."""
+    truth, detections, *_ = scene
+    hostile = [rf"<img src=x onerror=alert(1)>| $\frac$ {name}" for name in CLASSES]
+    draw(analyse(detections, truth, classes=hostile, num_images=25), tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000

@@ -1,5 +1,6 @@
 """Sheets, looked at pixel by pixel: points where the priors are, frames where the objects are."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -203,3 +204,10 @@ def test_sheets_can_be_vectors(format, tmp_path):
     _, record = computed("FCOSHead")
     draw_sheet(scene({"FCOSHead": record})).savefig(tmp_path / f"sheet.{format}", format=format)
     assert (tmp_path / f"sheet.{format}").stat().st_size > 1000
+
+
+def test_names_of_strangers_are_drawn_as_they_are():
+    """What is between dollars would be mathematics, and wrong here."""
+    record = computed("FCOSHead", count=3)[1]
+    shown = dataclasses.replace(scene({r"$\head$": record}), name=r"$\image$", class_names=(r"$\class$",) * 5)
+    assert pixels_of(draw_sheet(shown)).std() > 1

@@ -29,7 +29,7 @@ def test_five_thousand_objects_on_a_small_image(name):
 
 
 def test_the_same_object_many_times():
-    """A hundred whole images of one class share 252 points each with each other."""
+    """Four hundred objects of one class, each the whole image, share all 252 points with each other."""
     head, feats, batch = build("AutoAssignHead"), features(1), samples([400])
     batch[0].gt_instances.bboxes[:] = torch.tensor([0.0, 0.0, 128.0, 96.0])
     batch[0].gt_instances.labels[:] = 0

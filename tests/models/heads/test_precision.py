@@ -15,13 +15,15 @@ halves = pytest.mark.parametrize("dtype", HALVES)
 ROUNDING = {torch.bfloat16: 0.1, torch.float16: 0.02}
 
 LAST_BIAS = re.compile(r"(cls|centerness|objectness|iou)(\.\d)?\.bias$")
-# which priors these take depends on what is predicted, so on its last bits
+# which priors these take depends on what is predicted, so on its last bits: gradients are of one assignment
 BY_PREDICTIONS = ("PAA", "NanoDet")
 
 
-def step(name, dtype=None, scaler=None):
-    """Return the losses, and all gradients as the optimizer gets them."""
+def step(name, dtype=None, scaler=None, assignment=None):
+    """Return the losses, all gradients as the optimizer gets them, and the assignment, which may be given."""
     head = build(name)
+    if assignment is not None:
+        head.assign = lambda *args: assignment
     with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
         losses = head.loss(features(), samples([4, 2]))
     loss = total(losses)
@@ -29,22 +31,50 @@ def step(name, dtype=None, scaler=None):
     if scaler:
         scaler.unscale_(torch.optim.SGD(head.parameters(), 0.1))
     losses = {key: value for key, value in losses.items() if "loss" in key}
-    return losses, torch.cat([value.grad.flatten() for value in head.parameters()])
+    return losses, torch.cat([value.grad.flatten() for value in head.parameters()]), head.last_assignment
+
+
+def scaler():
+    return torch.amp.GradScaler("cpu", init_scale=1024.0)
 
 
 @needs_half_on_cpu
 @all_heads
 @halves
 def test_losses_and_gradients_are_near_single_precision(name, dtype):
-    losses, gradient = step(name, dtype, torch.amp.GradScaler("cpu", init_scale=1024.0))
-    expected, exact = step(name)
+    expected, exact, assignment = step(name)
+    losses, gradient, _ = step(name, dtype, scaler())
     for key, value in losses.items():
         assert value.dtype == torch.float32, key
         torch.testing.assert_close(value, expected[key], rtol=0.05, atol=0.02)
+    if name.startswith(BY_PREDICTIONS):
+        _, gradient, _ = step(name, dtype, scaler(), assignment)
     assert gradient.dtype == torch.float32
-    if dtype == torch.float16 or not name.startswith(BY_PREDICTIONS):
-        assert (gradient - exact).norm() < ROUNDING[dtype] * exact.norm()
     assert gradient.isfinite().all()
+    assert (gradient - exact).norm() < ROUNDING[dtype] * exact.norm()
+
+
+@all_heads
+@halves
+def test_losses_of_half_maps_are_those_of_single_precision(name, dtype):
+    """To the last bits: nothing between the maps and the losses is rounded to half precision."""
+    head, batch = build(name), samples([4, 2])
+    with torch.no_grad(), torch.autocast("cpu", dtype):
+        maps = head(features())
+    assert any(level.dtype == dtype for one in maps for level in one)
+
+    def losses_of(maps):
+        losses = head.loss_by_feat(*maps, [one.gt_instances for one in batch], [one.metainfo for one in batch])
+        total(losses).backward()
+        return losses, [level.grad for one in maps for level in one]
+
+    exact, gradients = losses_of([[level.float().requires_grad_() for level in one] for one in maps])
+    with torch.autocast("cpu", dtype):
+        found, of_half = losses_of([[level.requires_grad_() for level in one] for one in maps])
+    for key, value in exact.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-7, msg=key)
+    for one, other in zip(of_half, gradients):
+        torch.testing.assert_close(one, other.to(one.dtype), rtol=torch.finfo(dtype).eps, atol=1e-7)
 
 
 @needs_half_on_cpu
