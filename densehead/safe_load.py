@@ -106,7 +106,8 @@ def _read(file: str | os.PathLike | io.BytesIO, map_location: Any, stand_ins: di
     if isinstance(file, io.BytesIO):
         file.seek(0)
     if parse_version(torch.__version__) < (2, 6):
-        return torch.load(file, map_location=map_location, pickle_module=_restricted({**_known(), **stand_ins}))
+        reader = _restricted({**_known(), **stand_ins})
+        return torch.load(file, map_location=map_location, pickle_module=reader, weights_only=False)
     entries = [*safe_globals(), *((value, name) for name, value in stand_ins.items())]
     with torch.serialization.safe_globals(entries):
         return torch.load(file, map_location=map_location, weights_only=True)
@@ -136,7 +137,7 @@ def _known() -> dict[str, Any]:
 
     NumPy 1 and 2 write the same functions under different names, and a checkpoint may be of the other NumPy.
     """
-    core = np._core if hasattr(np, "_core") else np.core
+    core = np.core if np.__version__.startswith("1.") else np._core  # 1.26 has a _core too, without these
     functions = {"_reconstruct": core.multiarray._reconstruct, "scalar": core.multiarray.scalar}
     numbers = (np.bool_, np.uint8, np.int32, np.uint32, np.int64, np.float16, np.float32, np.float64)
     kinds = {type(np.dtype(kind)) for kind in numbers}

@@ -42,7 +42,7 @@ def test_a_base_key_can_be_deleted(tmp_path):
 
 @pytest.mark.parametrize("name", ["c.py", "c.yaml"])
 def test_programs_are_refused_and_not_run(tmp_path, name):
-    write(tmp_path / "base.py", f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\na = 1\n")
+    write(tmp_path / "base.py", f"__import__('os').mkdir({str(tmp_path / 'ran')!r})\na = 1\n")
     content = "_base_ = 'base.py'\n" if name == "c.py" else {"_base_": "base.py"}
     file = write(tmp_path / name, content)
     with pytest.raises(
@@ -95,8 +95,9 @@ def test_tools_say_so_in_a_line(tmp_path, tool):
         [sys.executable, ROOT / "tools" / tool, *arguments, "--safe"], capture_output=True, text=True, check=False
     )
     assert run.returncode == 2
-    assert run.stderr.startswith("error: --safe reads configs of .yaml, .yml, .json only")
-    assert run.stderr.count("\n") == 1
+    *others, line = run.stderr.splitlines()  # importing an old mmengine under PyTorch 2.4 prints a warning
+    assert line.startswith("error: --safe reads configs of .yaml, .yml, .json only")
+    assert "Traceback" not in "".join(others)
     assert not (tmp_path / "ran").exists()
 
 

@@ -78,7 +78,7 @@ def test_a_lightning_checkpoint_end_to_end(tmp_path, call, reference, official, 
     assert said == "made/ours.pth: 875 parameters and buffers, as the config has them\n"
 
     detector = MODELS.build(nanodet.detector_config()).eval()
-    detector.load_state_dict(torch.load(tmp_path / "made/ours.pth")["state_dict"], strict=True)
+    detector.load_state_dict(torch.load(tmp_path / "made/ours.pth", weights_only=True)["state_dict"], strict=True)
     with torch.no_grad():
         maps = detector(nanodet.formula_image(*reference[0]["image_size"]))
     golden.assert_close(nanodet.official_form(maps), reference[1]["preds"], relative=2e-4, name="preds")
@@ -87,7 +87,7 @@ def test_a_lightning_checkpoint_end_to_end(tmp_path, call, reference, official, 
 def test_trained_weights_on_request(tmp_path, call, official):
     torch.save({"state_dict": twins(official)}, tmp_path / "official.ckpt")
     assert call("official.ckpt", "ours.pth", "--trained")[0] == 0
-    weights = torch.load(tmp_path / "ours.pth")["state_dict"]
+    weights = torch.load(tmp_path / "ours.pth", weights_only=True)["state_dict"]
     name = "head.gfl_cls.0.bias"
     assert torch.equal(weights[f"bbox_{name}"], official[name] + 1)
 
@@ -96,7 +96,7 @@ def test_no_auxiliary_parts_on_request(tmp_path, call, official):
     torch.save({"state_dict": official}, tmp_path / "official.pth")
     Config(dict(model=nanodet.detector_config())).dump(tmp_path / "nanodet.py")
     assert call("official.pth", "ours.pth", "--no-auxiliary", "--config", "nanodet.py")[0] == 0
-    weights = torch.load(tmp_path / "ours.pth")["state_dict"]
+    weights = torch.load(tmp_path / "ours.pth", weights_only=True)["state_dict"]
     assert {name.partition(".")[0] for name in weights} == {"backbone", "neck", "bbox_head"}
 
 

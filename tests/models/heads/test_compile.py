@@ -13,7 +13,7 @@ from tests.models.heads import heads
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Dynamo detected a call to a `functools.lru_cache`"),
-    pytest.mark.skipif(parse_version(torch.__version__) < (2, 6), reason="older compilers break the graph in dicts"),
+    pytest.mark.skipif(parse_version(torch.__version__) < (2, 7), reason="PyTorch before 2.7 breaks the graph"),
 ]
 # not PAA and AutoAssign: the sizes of MaxIoUAssigner's windows and of the list of pairs depend on the data
 FAST = ["ATSSHead", "GFLHead"]
