@@ -15,7 +15,7 @@ from densehead.engine.hooks import (
 from densehead.engine.interrupt import TrainingStopped
 from densehead.engine.loops import EpochBasedTrainLoop
 from densehead.engine.runner import QuietRunner
-from densehead.engine.sharding import FullyShardedDetector
+from densehead.engine.sharding import FullyShardedDetector, FullyShardedRunner, FullyShardedStrategy
 from densehead.engine.tta import DetTTAModel
 
 __all__ = [
@@ -28,6 +28,8 @@ __all__ = [
     "DetVisualizationHook",
     "EpochBasedTrainLoop",
     "FullyShardedDetector",
+    "FullyShardedRunner",
+    "FullyShardedStrategy",
     "HostMemoryHook",
     "NumClassCheckHook",
     "QuietRunner",

@@ -25,7 +25,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from densehead.damage import damage_of
-from densehead.engine.checks import unwrapped
+from densehead.engine.checks import state_of
 from densehead.models.backbones.pretrained import resolve
 from densehead.safe_load import read_checkpoint
 
@@ -43,7 +43,8 @@ _RENAMED = (
 def load_for(model: nn.Module, file: str, *, map_location: Any = "cpu", key: str = "load_from") -> dict:
     """Read a checkpoint for a model; nothing is loaded into it yet.
 
-    Names of older versions are today's in the result, and a list of them is logged.
+    Names of older versions are today's in the result, and a list of them is logged. The text of a config, which
+    mmengine's runners would run to resume, is left out.
 
     Args:
         model: whose names decide; may be wrapped.
@@ -77,6 +78,7 @@ def load_for(model: nn.Module, file: str, *, map_location: Any = "cpu", key: str
             logger="current",
         )
     _name_classes(checkpoint)
+    _forget_config(checkpoint)
     return checkpoint
 
 
@@ -93,7 +95,7 @@ def rename_parameters(model: nn.Module, checkpoint: dict) -> tuple[list[tuple[st
     state = checkpoint.get("state_dict", checkpoint)
     if not isinstance(state, dict):
         return [], []
-    wanted = unwrapped(model).state_dict().keys()
+    wanted = state_of(model).keys()
     names = {name.removeprefix("module."): name for name in state if isinstance(name, str)}
     averages = {"ema_" + name.replace(".", "_") for name in names}
     left_out = [name for name in names if name not in wanted and name in averages]
@@ -129,6 +131,13 @@ def _local(file: str, key: str) -> Path | io.BytesIO:
         raise ConnectionError(
             f"{key}: {file} cannot be fetched ({error.__context__}). Fetch it elsewhere and name the local file"
         ) from None
+
+
+def _forget_config(checkpoint: dict) -> None:
+    """Leave out the text of a config where mmengine looks for one: it runs that, to compare numbers of GPUs."""
+    meta = checkpoint.get("meta")
+    if isinstance(meta, Mapping):
+        checkpoint["meta"] = {name: value for name, value in meta.items() if name != "config"}
 
 
 def _name_classes(checkpoint: dict) -> None:

@@ -101,7 +101,7 @@ def compare_states(model: nn.Module, checkpoint: Mapping) -> StateDifference:
         model: may be wrapped for several GPUs or for test-time augmentation.
         checkpoint: a ``state_dict``, or a dict that has one.
     """
-    ours = unwrapped(model).state_dict()
+    ours = state_of(model)
     theirs = {re.sub(r"^module\.", "", name): value for name, value in checkpoint.get("state_dict", checkpoint).items()}
     # BatchNorm of long ago did not count its batches
     needed = [name for name in ours if name in theirs or not name.endswith("num_batches_tracked")]
@@ -119,6 +119,12 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
+
+
+def state_of(model: nn.Module) -> Mapping[str, Tensor]:
+    """Return the names and shapes of what the detector itself saves, also where processes share it out (FSDP)."""
+    whole = getattr(model, "whole_state", None)
+    return unwrapped(model).state_dict() if whole is None else whole
 
 
 def _shape(value: Any) -> tuple:

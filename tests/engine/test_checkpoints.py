@@ -13,7 +13,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import HistoryBuffer, MMLogger
 
 from densehead import safe_load
-from densehead.apis import build_runner, evaluate, init_detector, prepare_test, prepare_training
+from densehead.apis import build_runner, evaluate, init_detector, prepare_test, prepare_training, train
 from densehead.engine import checkpoints
 from densehead.engine.checkpoints import load_for, rename_parameters
 from densehead.registry import MODELS
@@ -286,6 +286,19 @@ def test_a_runner_runs_no_code_of_a_file(tmp_path, data_root, monkeypatch):
     with pytest.raises(ValueError, match=r"load_from: bad\.pth cannot be read as weights: it holds a \w+\.mkdir"):
         evaluate(prepare_test(tiny_config(tmp_path, data_root), "bad.pth"))
     assert not Path("harm").exists()
+
+
+def test_the_text_of_a_config_is_not_run(tmp_path, data_root, monkeypatch):
+    """mmengine's runners run it as a program when they resume, to compare numbers of GPUs."""
+    monkeypatch.chdir(tmp_path)
+    train(prepare_training(tiny_config(tmp_path, data_root, train_cfg__max_epochs=1)))
+    path = tmp_path / "work" / "epoch_1.pth"
+    checkpoint = torch.load(path, weights_only=False)
+    checkpoint["meta"]["config"] = "import os\nos.mkdir('harm')\n"
+    torch.save(checkpoint, path)
+    train(prepare_training(tiny_config(tmp_path, data_root, train_cfg__max_epochs=2), resume=str(path)))
+    assert not Path("harm").exists()
+    assert (tmp_path / "work" / "epoch_2.pth").exists()
 
 
 def test_objects_of_unknown_packages_are_named(tmp_path, foreign, reader):

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
 
-from densehead.engine import FullyShardedDetector
+from densehead.engine import FullyShardedDetector, FullyShardedStrategy
 from densehead.engine.sharding import check_sharding
 from densehead.version import parse_version
 from tests.models.detectors.trainings import LR, build_detector, train
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch was built
 HEAD, CASE, STEPS = "FCOSHead", "alternating", 4
 POLICY = dict(type="torch.distributed.fsdp.wrap.size_based_auto_wrap_policy", min_num_params=10_000)
 WRAPPER = dict(type="densehead.FullyShardedDetector", auto_wrap_policy=POLICY)
-STRATEGY = dict(type="FSDPStrategy", state_dict_cfg="full", model_wrapper=WRAPPER)
+STRATEGY = dict(type="densehead.FullyShardedStrategy", model_wrapper=WRAPPER)
 
 
 def build():
@@ -58,32 +58,50 @@ def test_sharded_equals_one_process():
 
 def test_clipping_would_go_by_a_share():
     cfg = dict(strategy=STRATEGY, optim_wrapper=dict(clip_grad=dict(max_norm=35)))
-    with pytest.raises(ValueError, match=r"^optim_wrapper.clip_grad must be None with FSDPStrategy"):
+    with pytest.raises(ValueError, match=r"^optim_wrapper.clip_grad must be None with densehead.FullyShardedStrategy"):
         check_sharding(cfg)
     check_sharding(cfg | dict(optim_wrapper=dict(clip_grad=None)))
     check_sharding(cfg | dict(strategy=dict(type="DDPStrategy")))
     check_sharding(dict(optim_wrapper=dict(clip_grad=dict(max_norm=35))))
 
 
-def train_by_config(rank: int, folder: str) -> tuple[bool, list[str], int]:
+def test_checkpoints_hold_the_whole_detector():
+    with pytest.raises(ValueError, match=r"^strategy.state_dict_cfg must be 'full'"):
+        FullyShardedStrategy(state_dict_cfg="local")
+
+
+def train_by_config(rank: int, folder: str, epochs: int, resume: str | None = None) -> dict:
     from densehead.apis import prepare_training, train
-    from tests.engine.tiny import tiny_config
+    from tests.engine.tiny import losses, tiny_config
 
     os.environ["LOCAL_RANK"] = str(rank)
-    cfg = tiny_config(Path(folder), train_cfg__max_epochs=1, default_hooks__summary=None, optim_wrapper__clip_grad=None)
-    cfg.merge_from_dict(dict(launcher="pytorch", runner_type="FlexibleRunner", strategy=STRATEGY))
-    runner = train(prepare_training(cfg))
+    options = dict(default_hooks__summary=None, optim_wrapper__clip_grad=None)
+    cfg = tiny_config(Path(folder), Path(folder).parent / "data", train_cfg__max_epochs=epochs, **options)
+    cfg.merge_from_dict(dict(launcher="pytorch", runner_type="densehead.FullyShardedRunner", strategy=STRATEGY))
+    runner = train(prepare_training(cfg, resume=resume))
     shards = sum(isinstance(one, torch.distributed.fsdp.FullyShardedDataParallel) for one in runner.model.modules())
-    return isinstance(runner.model, FullyShardedDetector), sorted(os.listdir(cfg.work_dir)), shards
+    held = [parameter.detach().clone() for parameter in runner.model.parameters()]
+    return dict(wrapper=type(runner.model), shards=shards, losses=losses(runner), held=held)
 
 
 @pytest.mark.slow
-def test_by_config(tmp_path):
-    for is_wrapped, files, shards in run_ranks(train_by_config, str(tmp_path), timeout=170):
-        assert is_wrapped
-        assert shards > 3
-        assert "epoch_1.pth" in files
+def test_by_config_and_resumed(tmp_path):
+    """With the weights, to the last bit, of the training that was left alone."""
+    whole = run_ranks(train_by_config, str(tmp_path / "whole"), 2, timeout=170)
+    run_ranks(train_by_config, str(tmp_path / "part"), 1, timeout=170)
+    work = tmp_path / "part" / "work"
+    assert {path.name for path in work.glob("*epoch*")} == {"epoch_1.pth", "best_coco_bbox_mAP_epoch_1.pth"}
     # the checkpoint is that of the detector, whole
-    state = torch.load(tmp_path / "work" / "epoch_1.pth", weights_only=False)["state_dict"]
-    assert state["bbox_head.scales.0.scale"].shape == ()
-    assert state["bbox_head.conv_cls.weight"].shape == (10, 16, 3, 3)
+    checkpoint = torch.load(work / "epoch_1.pth", weights_only=False)
+    assert (checkpoint["meta"]["epoch"], checkpoint["meta"]["iter"]) == (1, 2)
+    assert checkpoint["state_dict"]["bbox_head.scales.0.scale"].shape == ()
+    assert checkpoint["state_dict"]["bbox_head.conv_cls.weight"].shape == (10, 16, 3, 3)
+    state = checkpoint["optimizer"]["state"]["bbox_head.conv_cls.weight"]
+    assert not torch.equal(*(value for value in state.values() if value.ndim))
+    resumed = run_ranks(train_by_config, str(tmp_path / "part"), 2, "auto", timeout=170)
+    for one, other in zip(whole, resumed):
+        assert one["wrapper"] is FullyShardedDetector
+        assert one["shards"] > 3
+        assert one["losses"][2:] == other["losses"][2:]  # those before are the first process's after resuming
+        assert len(one["losses"]) == 4
+        assert all(map(torch.equal, one["held"], other["held"]))

@@ -26,7 +26,9 @@ def check(tmp_path):
         for target in TARGETS[case.kind.split()[0]]:
             shutil.rmtree(out, ignore_errors=True)
             try:
-                done = convert(folder, out, target, format=case.kind.split()[0], keep_marked=target == "yolo")
+                done = convert(
+                    folder, out, target, format=case.kind.split()[0], images="symlink", keep_marked=target == "yolo"
+                )
             except (ValueError, FileNotFoundError) as error:
                 said = str(error)
                 assert layouts.names_file(case, said), said
