@@ -90,6 +90,15 @@ def test_crash_in_an_epoch(tmp_path, data_root, whole):
     assert_same(run(tmp_path, data_root, resume="auto"), whole)
 
 
+def test_checkpoints_by_iterations(tmp_path, data_root, whole):
+    """In the middle of an epoch, as docs/reliability.md recommends where a signal ends several processes at once."""
+    options = {"default_hooks__checkpoint__by_epoch": False, "default_hooks__checkpoint__interval": 3}
+    with pytest.raises(Crash):
+        run(tmp_path, data_root, stop={"at": 7}, **options)
+    assert Path((tmp_path / "work" / "last_checkpoint").read_text()).name == "iter_6.pth"
+    assert_same(run(tmp_path, data_root, resume="auto", **options), whole)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_signal_leaves_a_checkpoint_of_that_iteration(tmp_path, data_root, whole, signum):
     handler = signal.getsignal(signum)
