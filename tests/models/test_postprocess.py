@@ -13,7 +13,7 @@ from densehead.models.postprocess import Candidates, ScoredBoxes, suppression, v
 from densehead.models.postprocess.candidates import _above, candidates
 from densehead.ops import batched_nms, pairwise_iou
 from densehead.structures import LevelTensor
-from tests.models.heads.heads import CONFIGS, TEST_CFG, build, features, samples
+from tests.models.heads.heads import CONFIGS, HALVES, TEST_CFG, build, features, samples
 
 all_heads = pytest.mark.parametrize("name", CONFIGS)
 
@@ -225,7 +225,7 @@ class TestVotes:
         parts = vote_boxes(dets[:40], voters(dets))
         assert torch.equal(parts.bboxes, whole.bboxes)
 
-    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("dtype", HALVES)
     def test_autocast_costs_no_pixel(self, dtype):
         dets = instances(([1003.3, 501.7, 1103.3, 601.7], 0.8, 1))
         with torch.autocast("cpu", dtype):
