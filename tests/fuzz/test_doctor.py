@@ -76,7 +76,7 @@ def check(tmp_path):
 
 
 def test_some_cases(check, no_default_scope_left):  # noqa: F811
-    try_some(damages(), check, 150)
+    try_some(damages(), check, 60)
 
 
 @pytest.mark.fuzz

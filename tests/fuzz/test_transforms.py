@@ -131,7 +131,7 @@ def check_packed(packed: dict, results: dict) -> None:
 
 
 def test_some_cases():
-    try_some(cases(), check, 300)
+    try_some(cases(), check, 200)
 
 
 @pytest.mark.fuzz
