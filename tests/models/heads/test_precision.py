@@ -111,6 +111,19 @@ def test_large_logits(name, dtype, logit):
         assert value.grad.isfinite().all(), key
 
 
+@halves
+@pytest.mark.parametrize(("name", "layer"), [("FCOSHead", "conv_reg"), ("VFNetHead", "vfnet_reg")])
+def test_distances_beyond_half_precision(name, layer, dtype):
+    """These heads take the exponential of what they put out: e^12 is more than float16 holds."""
+    head = build(name)
+    torch.nn.init.constant_(head.get_parameter(f"{layer}.bias"), 12.0)
+    with torch.autocast("cpu", dtype):
+        losses = head.loss(features(), samples([4, 2]))
+    total(losses).backward()
+    assert all(value.isfinite() for value in losses.values()), losses
+    assert all(value.grad.isfinite().all() for value in head.parameters())
+
+
 @all_heads
 @halves
 def test_an_image_without_objects(name, dtype):
