@@ -2,9 +2,9 @@
 # The tests with other versions of Python, PyTorch, mmengine, mmcv and NumPy than the newest; without arguments, the rows.
 #   .ci/matrix.sh
 #   .ci/matrix.sh ROW [pytest's arguments]
-# A row is .ci/matrix/ROW.txt, what pip installs, whose first line names the Python. That is looked for as python3.X, or
-# given: PYTHON=/path/to/python .ci/matrix.sh oldest. Its environment is made in .venvs/ROW and kept; .ci/matrix.sh makes
-# it anew where the row or requirements.txt have changed.
+# A row is .ci/matrix/ROW.txt, what pip installs, whose first line names the Python. It is looked for as python3.X, or given:
+#   PYTHON=/path/to/python .ci/matrix.sh oldest
+# The environment is made in .venvs/ROW, kept, and made anew where the row or requirements.txt have changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
