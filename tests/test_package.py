@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -309,7 +310,7 @@ def test_scopes_are_served_without_a_warning():
     assert ran.returncode == 0, ran.stderr
     served = "densehead.models.detectors.named densehead.models.heads.fcos"
     assert ran.stdout.splitlines() == [*(f"{scope} {served}" for scope, _ in SCOPES), "None"]
-    assert ran.stderr == ""
+    assert not re.search("registry|scope", ran.stderr)  # an old mmengine under PyTorch 2.4 warns of something else
 
 
 @without_mmdet

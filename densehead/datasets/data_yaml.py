@@ -84,8 +84,8 @@ def _texts(value: object, key: str, path: str) -> tuple[str, ...]:
 
 def _names(content: dict, path: str) -> tuple[str, ...]:
     names, count = content.get("names"), content.get("nc")
-    if count is not None and not (isinstance(count, str) and count.isdecimal() and int(count)):
-        raise ValueError(f"{path}: 'nc' must be the number of classes, but is {count!r}")
+    if count is not None and not _is_number_of_classes(count):
+        raise ValueError(f"{path}: 'nc' must be the number of classes, but is {repr(count)[:60]}")
     if not names:
         if count is None:
             raise ValueError(
@@ -105,6 +105,11 @@ def _names(content: dict, path: str) -> tuple[str, ...]:
     if count is not None and int(count) != len(names):
         raise ValueError(f"{path}: 'nc' is {count}, but there are {len(names)} 'names': {validate.listed(names)}")
     return validate.check_classes(names, path, key="names")
+
+
+def _is_number_of_classes(value: object) -> bool:
+    """Whether a text says 1 to a million: more would be a slip that fills the memory with names."""
+    return isinstance(value, str) and value.isdecimal() and len(value) < 8 and 1 <= int(value) <= 10**6
 
 
 def read_class_file(path: str) -> tuple[str, ...]:

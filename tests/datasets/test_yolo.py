@@ -234,6 +234,8 @@ def test_a_yaml_file_runs_nothing(tmp_path):
         ("names: [a, '']\n", "'names' must be a list of names"),
         ("names: [a, a]\n", "names names 'a' more than once"),
         ("names: {1: a, 2: b}\n", "the keys of 'names' must be the numbers 0 to 1, but are '1', '2'"),
+        ("nc: 9999999\n", "'nc' must be the number of classes, but is '9999999'"),
+        (f"nc: {'9' * 5000}\n", "'nc' must be the number of classes, but is '9999"),
         ("names: [a]\nnc: 2\n", "'nc' is 2, but there are 1 'names': 'a'"),
         ("nc: many\n", "'nc' must be the number of classes, but is 'many'"),
         ("train: x\n", r"has neither 'names', the classes, nor 'nc', their number; it has \['train'\]"),

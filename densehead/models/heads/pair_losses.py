@@ -148,7 +148,8 @@ def _likelihood(pairs: Pairs, logits: Tensor, objectness: Tensor, box_loss: Tens
     Weights are the paper's confidence weighting times its centre weighting. All is in logarithms, so that confidences
     beyond the least float32 still have a gradient.
     """
-    log_confidence = F.logsigmoid(logits) + F.logsigmoid(objectness) - box_loss
+    # of a truth of negative extent a loss of boxes may be negative, and e^-loss no probability
+    log_confidence = F.logsigmoid(logits) + F.logsigmoid(objectness) - box_loss.clamp(min=0)
     confidence = log_confidence.exp().mul_(CONFIDENCE)
     log_weight = confidence + log_prior
     weight = log_weight.exp()

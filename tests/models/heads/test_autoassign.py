@@ -413,3 +413,14 @@ def test_many_sure_mistakes_have_a_finite_gradient(sure):
     for level in maps[2]:
         assert level.grad.isfinite().all()
         assert (level.grad > 0).all()
+
+
+def test_a_truth_of_negative_extent_is_no_sure_thing():
+    """Found by fuzzing: a negative loss of boxes made a likelihood beyond float32."""
+    head = build("AutoAssignHead", strides=(4,), num_classes=1, force_topk=True, topk=1)
+    (sample,) = samples([1], img_shape=(4, 4), pad_shape=(4, 4))
+    truth = sample.gt_instances
+    truth.bboxes, truth.labels = torch.tensor([[3.6786, 2.1300, 1.4171, 0.0283]]), torch.tensor([0])
+    maps = torch.zeros(1, 1, 1, 1), torch.tensor([0.0, 0.0, 0.6, 0.0]).view(1, 4, 1, 1), torch.zeros(1, 1, 1, 1)
+    losses = head.loss_by_feat(*([one] for one in maps), [truth], [sample.metainfo])
+    assert all(value.isfinite() for value in losses.values())
