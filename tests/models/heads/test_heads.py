@@ -132,9 +132,9 @@ def test_a_batch_of_two_is_two_of_one(name):
 
 @all_but_autoassign  # whose centre loss is a mean over images
 def test_the_sum_of_two_images_losses(name):
-    """Summed instead of averaged, the losses of a batch are the sum of its images' losses."""
+    """Divided by one number, more than images, the losses of a batch are the sum of its images' losses."""
     head, feats, batch = build(name).double(), [feat.double() for feat in features()], samples([4, 3])
-    head._mean_over_ranks = lambda total, minimum: total.new_tensor(1.0, dtype=torch.float64)
+    head._mean_over_ranks = lambda total, minimum: total.new_tensor(8.0, dtype=torch.float64)
     both = head.loss(feats, batch)
     apart = [head.loss([feat[i : i + 1] for feat in feats], batch[i : i + 1]) for i in range(2)]
     for key in both:
