@@ -100,6 +100,7 @@ def test_results_are_matched_by_the_id_of_the_image(config, tmp_path, caplog):
         (pickle.dumps({"img_id": 1}), "must hold a list of dicts with 'img_id' and 'pred_instances'"),
         (pickle.dumps([result(-7)]), r"1 of 1 images are not in the data set, the first has img_id=-7"),
     ],
+    ids=["no pickle", "a dict", "of another image"],
 )
 def test_files_that_do_not_fit_are_named(config, tmp_path, content, message):
     (tmp_path / "found.pkl").write_bytes(content)
