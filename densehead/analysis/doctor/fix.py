@@ -173,4 +173,6 @@ def _write_changes(changes: Sequence[Change], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(("change", "data set", "file", "entry", "detail"))
-        writer.writerows((one.kind, one.part, one.file, one.item, one.detail) for one in changes)
+        for one in changes:
+            row = (one.kind, one.part, one.file, one.item, one.detail)
+            writer.writerow([str(cell).replace("\0", r"\x00") for cell in row])  # Python 3.10 writes no null bytes
