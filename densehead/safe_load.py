@@ -137,7 +137,7 @@ def _known() -> dict[str, Any]:
 
     NumPy 1 and 2 write the same functions under different names, and a checkpoint may be of the other NumPy.
     """
-    core = np.core if np.__version__.startswith("1.") else np._core  # 1.26 has a _core too, without these
+    core = np.core if parse_version(np.__version__) < (2,) else np._core  # 1.26 has a _core too, without these
     functions = {"_reconstruct": core.multiarray._reconstruct, "scalar": core.multiarray.scalar}
     numbers = (np.bool_, np.uint8, np.int32, np.uint32, np.int64, np.float16, np.float32, np.float64)
     kinds = {type(np.dtype(kind)) for kind in numbers}

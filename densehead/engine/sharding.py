@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +17,7 @@ from torch.autograd import Variable
 from torch.distributed.fsdp import FullOptimStateDictConfig, FullyShardedDataParallel
 
 from densehead.engine.checkpoints import load_for
+from densehead.files import whole_file
 from densehead.registry import MODEL_WRAPPERS, RUNNERS, STRATEGIES
 
 
@@ -95,16 +94,10 @@ class FullyShardedStrategy(FSDPStrategy):
 
     def save_checkpoint(self, filename: str, *, extra_ckpt: dict | None = None, **kwargs) -> None:
         """Write a checkpoint, on the first process; see mmengine's strategy."""
-        path = Path(filename)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         extra = {**(extra_ckpt or {})}
         extra["meta"] = {**extra.get("meta", {}), **self.place}
-        try:
-            super().save_checkpoint(str(partial), extra_ckpt=extra, **kwargs)
-            if is_main_process():
-                partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(filename) if is_main_process() else nullcontext() as file:
+            super().save_checkpoint(filename if file is None else str(file.name), extra_ckpt=extra, **kwargs)
 
     def load_checkpoint(
         self, filename: str, *, strict: bool = False, callback: Callable | None = None, **kwargs: Any
@@ -114,7 +107,7 @@ class FullyShardedStrategy(FSDPStrategy):
         if callback is not None:
             callback(checkpoint)
         state = checkpoint.pop("state_dict", checkpoint)
-        self.load_model_state_dict({re.sub(r"^module\.", "", name): one for name, one in state.items()}, strict=strict)
+        self.load_model_state_dict({name.removeprefix("module."): one for name, one in state.items()}, strict=strict)
         return checkpoint
 
     def load_optim_state_dict(self, state_dict: dict) -> None:

@@ -175,4 +175,4 @@ def _write_changes(changes: Sequence[Change], path: Path) -> None:
         writer.writerow(("change", "data set", "file", "entry", "detail"))
         for one in changes:
             row = (one.kind, one.part, one.file, one.item, one.detail)
-            writer.writerow([str(cell).replace("\0", r"\x00") for cell in row])  # Python 3.10 writes no null bytes
+            writer.writerow([cell.replace("\0", r"\x00") for cell in row])  # Python 3.10 writes no null bytes
